@@ -1,0 +1,98 @@
+"""Everything that can go wrong on purpose, each with a stable code and an HTTP status.
+
+GigamaskError
+├── BadImage                 422 bad_image             the file is not an image we can decode rightly
+│   ├── UnsupportedImage     415 unsupported_image     a known format or codec that nothing here decodes
+│   └── ImageTooLarge        413 image_too_large       over a limit on pixels, bytes, bands or pages
+│       └── DecodeTimeout    422 decode_timeout        over the limit on time
+├── InvalidOption            422 invalid_option        an option out of its range
+├── UploadTooLarge           413 upload_too_large
+├── BadUpload                400 bad_upload            a multipart body that is broken or lacks a field
+├── InsufficientStorage      507 insufficient_storage
+├── NotFound                 404 not_found
+│   ├── UnknownModel         404 unknown_model
+│   ├── UnknownImage         404 unknown_image
+│   └── UnknownJob           404 unknown_job
+├── BadModel                 422 bad_model             a model folder that is broken or was changed
+├── Conflict                 409 conflict              not possible in the present state
+├── RegionFailed             500 region_failed         a region used up its attempts
+└── QueueUnavailable         503 queue_unavailable     Redis does not answer
+
+A client is shown `code` and the message; whatever is not in this tree is shown as `internal` and nothing more.
+"""
+
+from __future__ import annotations
+
+
+class GigamaskError(Exception):
+    code = "internal"
+    status = 500
+    title = "Internal error"
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class BadImage(GigamaskError):
+    code, status, title = "bad_image", 422, "The image cannot be decoded"
+
+
+class UnsupportedImage(BadImage):
+    code, status, title = "unsupported_image", 415, "The image's format is not supported"
+
+
+class ImageTooLarge(BadImage):
+    code, status, title = "image_too_large", 413, "The image is over a limit"
+
+
+class DecodeTimeout(ImageTooLarge):
+    code, status, title = "decode_timeout", 422, "The image took too long to decode"
+
+
+class InvalidOption(GigamaskError):
+    code, status, title = "invalid_option", 422, "An option is out of its range"
+
+
+class UploadTooLarge(GigamaskError):
+    code, status, title = "upload_too_large", 413, "The upload is over the limit"
+
+
+class BadUpload(GigamaskError):
+    code, status, title = "bad_upload", 400, "The upload is broken"
+
+
+class InsufficientStorage(GigamaskError):
+    code, status, title = "insufficient_storage", 507, "Not enough space"
+
+
+class NotFound(GigamaskError):
+    code, status, title = "not_found", 404, "Not found"
+
+
+class UnknownModel(NotFound):
+    code, title = "unknown_model", "No such model"
+
+
+class UnknownImage(NotFound):
+    code, title = "unknown_image", "No such image"
+
+
+class UnknownJob(NotFound):
+    code, title = "unknown_job", "No such job"
+
+
+class BadModel(GigamaskError):
+    code, status, title = "bad_model", 422, "The model cannot be used"
+
+
+class Conflict(GigamaskError):
+    code, status, title = "conflict", 409, "Not possible in the present state"
+
+
+class RegionFailed(GigamaskError):
+    code, status, title = "region_failed", 500, "A region failed"
+
+
+class QueueUnavailable(GigamaskError):
+    code, status, title = "queue_unavailable", 503, "The queue does not answer"

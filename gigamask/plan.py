@@ -1,0 +1,107 @@
+"""What must be done to an image, derived and never stored: (shape, model, options) -> regions.
+
+A *region* is the unit of work: a square of whole tiles that is exactly one shard of the mask at level 0 and at each
+level above, down to one chunk. No two regions ever write the same shard, so a region done twice rewrites the same bytes.
+Service, workers and tests derive the same regions from the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+from gigamask.errors import InvalidOption
+from gigamask.geometry import Box, Tile, level_count, level_shape, tile_at
+
+CHUNK_PX = 512
+REGION_SIDES_PX = (512, 1024, 2048, 4096)
+MAX_SHARD_PX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """`box` is written by this region alone; `window` is what it reads: the hull of its tiles' surrounds, in the image."""
+
+    index: int
+    box: Box
+    window: Box
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """shape: (height, width) of level 0. region_px: side of a region, a power of two of chunks and whole tiles."""
+
+    shape: tuple[int, int]
+    tile_px: int
+    alpha: int
+    region_px: int
+
+    def __post_init__(self) -> None:
+        if self.region_px not in REGION_SIDES_PX:
+            raise InvalidOption(f"region side is one of {REGION_SIDES_PX} px, not {self.region_px}")
+        if self.region_px % self.tile_px:
+            raise InvalidOption(f"a region of {self.region_px} px is no whole number of tiles of {self.tile_px} px")
+        if min(self.shape) < 1:
+            raise InvalidOption(f"an image has at least 1 x 1 px, not {self.shape[0]} x {self.shape[1]}")
+
+    @property
+    def levels(self) -> int:
+        return level_count(self.shape)
+
+    @property
+    def region_levels(self) -> int:
+        """Levels that a region writes itself: 0 until its shard is one chunk."""
+        return min(self.levels, (self.region_px // CHUNK_PX).bit_length())
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Regions down, regions across."""
+        return -(-self.shape[0] // self.region_px), -(-self.shape[1] // self.region_px)
+
+    @property
+    def region_count(self) -> int:
+        rows, cols = self.grid
+        return rows * cols
+
+    def shard_px(self, level: int) -> int:
+        """Side of one shard of the mask at `level`; above the regions' levels one writer (assemble) has large shards."""
+        if level < self.region_levels:
+            return self.region_px >> level
+        longest = max(level_shape(self.shape, level))
+        return min(MAX_SHARD_PX, CHUNK_PX << max(0, (longest - 1) // CHUNK_PX).bit_length())
+
+    def region(self, index: int) -> Region:
+        """Raises IndexError outside [0, region_count)."""
+        rows, cols = self.grid
+        if not 0 <= index < rows * cols:
+            raise IndexError(f"region index is in [0, {rows * cols}), not {index}")
+        row, col = divmod(index, cols)
+        side, t = self.region_px, self.tile_px
+        box = Box(row * side, col * side, (row + 1) * side, (col + 1) * side).clip(self.shape)
+        tiles = tuple(
+            tile_at(y // t, x // t, self.shape, t, self.alpha)
+            for y in range(box.y0, box.y1, t)
+            for x in range(box.x0, box.x1, t)
+        )
+        hull = reduce(Box.union, (tile.surround.union(tile.local) for tile in tiles), box)
+        return Region(index, box, hull.clip(self.shape), tiles)
+
+    def regions(self) -> Iterator[Region]:
+        return (self.region(index) for index in range(self.region_count))
+
+
+def choose_region_px(shape: tuple[int, int], tile_px: int) -> int:
+    """The largest region side that still gives about 16 regions, so that several workers have work and progress moves.
+
+    Large images get large regions: fewer files, and less surround read twice (a 2048 region reads 1.56x its pixels,
+    a 512 region 4x).
+    """
+    for side in sorted(REGION_SIDES_PX, reverse=True):
+        if side % tile_px == 0 and shape[0] * shape[1] >= 16 * side * side:
+            return side
+    smallest = [side for side in REGION_SIDES_PX if side % tile_px == 0]
+    if not smallest:
+        raise InvalidOption(f"tile side divides one of {REGION_SIDES_PX} px, not {tile_px}")
+    return smallest[0]

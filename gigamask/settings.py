@@ -1,0 +1,54 @@
+"""Every setting, read once in an entry point and handed down. `GIGAMASK_<NAME>` in the environment or in `.env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """Units stand in the names. See docs/settings.md."""
+
+    model_config = SettingsConfigDict(env_prefix="GIGAMASK_", env_file=".env", frozen=True, extra="ignore")
+
+    store: Annotated[Path, Field(description="Folder for uploads, images and masks.")] = Path("store")
+    models: Annotated[
+        tuple[Path, ...], NoDecode, Field(description="Folders that hold model folders, separated by ':'.")
+    ] = (SHIPPED_MODELS,)
+    redis_url: Annotated[str, Field(description="redis://, rediss:// or unix:// URL of Redis >= 7 or Valkey.")] = (
+        "redis://127.0.0.1:6379/0"
+    )
+
+    host: Annotated[str, Field(description="Address that the service listens on.")] = "127.0.0.1"
+    port: Annotated[int, Field(description="Port that the service listens on; 0 takes a free one.")] = 8000
+    cors_origins: Annotated[str, Field(description="Origins that may read results; `*` for all.")] = "*"
+
+    max_upload_bytes: Annotated[int, Field(gt=0, description="Largest upload.")] = 256 * GIB
+    min_free_bytes: Annotated[int, Field(ge=0, description="Space that an upload or ingest must leave free.")] = GIB
+
+    max_pixels: Annotated[int, Field(gt=0, description="Largest image, width x height.")] = 400_000_000_000
+    max_side_px: Annotated[int, Field(gt=0, description="Longest side of an image.")] = 4_000_000
+    max_pages: Annotated[int, Field(gt=0, description="Most directories in one TIFF.")] = 4096
+    ingest_memory_bytes: Annotated[int, Field(gt=0, description="Data memory of the decoding child.")] = 2 * GIB
+    ingest_stall_s: Annotated[float, Field(gt=0, description="Longest time without a decoded row.")] = 60.0
+    ingest_timeout_s: Annotated[float, Field(gt=0, description="Longest time for one image.")] = 24 * 3600.0
+
+    lease_s: Annotated[float, Field(gt=0, description="A silent worker loses its work after this long.")] = 30.0
+    max_attempts: Annotated[int, Field(ge=1, description="Deliveries of one message before it is dead.")] = 3
+    inflight_regions: Annotated[int, Field(ge=1, description="Regions of one job in the queue at a time.")] = 64
+
+    engine: Annotated[Literal["onnx", "torch"], Field(description="What runs the model.")] = "onnx"
+    batch_tiles: Annotated[int, Field(ge=1, le=256, description="Tiles in one call of the network.")] = 4
+    threads: Annotated[int, Field(ge=0, description="Threads of one predictor; 0 = all cores.")] = 0
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(Path(part) for part in value.split(":") if part) if isinstance(value, str) else value
