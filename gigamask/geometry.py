@@ -48,9 +48,7 @@ class Box:
         return Box(min(max(self.y0, 0), h), min(max(self.x0, 0), w), min(max(self.y1, 0), h), min(max(self.x1, 0), w))
 
     def union(self, other: Box) -> Box:
-        return Box(
-            min(self.y0, other.y0), min(self.x0, other.x0), max(self.y1, other.y1), max(self.x1, other.x1)
-        )
+        return Box(min(self.y0, other.y0), min(self.x0, other.x0), max(self.y1, other.y1), max(self.x1, other.x1))
 
 
 @dataclass(frozen=True, slots=True)
