@@ -55,7 +55,7 @@ class Box:
 class Tile:
     """One prediction: `keep` is written; `local` and `surround` are what the network sees.
 
-    local: (t, t); surround: (alpha t, alpha t). They overrun the image (bottom, right) only where it is smaller than they.
+    local: (t, t); surround: (alpha t, alpha t). They overrun the image (bottom, right) only where it is smaller.
     """
 
     keep: Box

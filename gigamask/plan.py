@@ -1,8 +1,8 @@
 """What must be done to an image, derived and never stored: (shape, model, options) -> regions.
 
 A *region* is the unit of work: a square of whole tiles that is exactly one shard of the mask at level 0 and at each
-level above, down to one chunk. No two regions ever write the same shard, so a region done twice rewrites the same bytes.
-Service, workers and tests derive the same regions from the same plan.
+level above, down to one chunk. No two regions ever write the same shard, so a region done twice rewrites the same
+bytes. Service, workers and tests derive the same regions from the same plan.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_SHARD_PX = 4096
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """`box` is written by this region alone; `window` is what it reads: the hull of its tiles' surrounds, in the image."""
+    """`box` is written by this region alone; `window` is read: the hull of its tiles' surrounds, in the image."""
 
     index: int
     box: Box
@@ -66,7 +66,7 @@ class Plan:
         return rows * cols
 
     def shard_px(self, level: int) -> int:
-        """Side of one shard of the mask at `level`; above the regions' levels one writer (assemble) has large shards."""
+        """Side of one shard of the mask at `level`; above the regions' levels one writer has large shards."""
         if level < self.region_levels:
             return self.region_px >> level
         longest = max(level_shape(self.shape, level))
