@@ -1,0 +1,264 @@
+"""The `gigamask` command. Each command is thin: it composes what the packages offer.
+
+Heavy imports happen inside the commands, so that `gigamask --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import err, out, told_errors
+from gigamask.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Any gigapixel image in, a mask pyramid out, every tile labelled with its surroundings in view.\n\n"
+    "[bold]One image, here and now:[/]  gigamask segment IMAGE --model earth-water --out OUT.zarr\n\n"
+    "[bold]A service:[/]  gigamask up, then gigamask submit IMAGE --model earth-water --wait\n\n"
+    "Settings are GIGAMASK_* environment variables (docs/settings.md).",
+)
+
+
+class StageName(StrEnum):
+    ingest = "ingest"
+    segment = "segment"
+    assemble = "assemble"
+
+
+class Engine(StrEnum):
+    onnx = "onnx"
+    torch = "torch"
+
+
+Image = Annotated[Path, typer.Argument(help="A TIFF, SVS, PNG, JPEG or WebP file of any size.")]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name (`gigamask models` lists them).")]
+Json = Annotated[bool, typer.Option("--json", help="The last line of stdout is one JSON object.")]
+PixelSize = Annotated[
+    float | None, typer.Option("--pixel-size-um", min=0, help="Side of a pixel in um, where the file does not say.")
+]
+SampleRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--sample-range", help="Of images over 8 bits: the values that become 0 and 255."),
+]
+RegionSide = Annotated[
+    int | None, typer.Option("--region-px", help="Side of a region (512 to 4096); the labels do not depend on it.")
+]
+Server = Annotated[str, typer.Option("--server", "-s", envvar="GIGAMASK_SERVER", help="URL of the service.")]
+
+LOCAL_SERVER = "http://127.0.0.1:8000"
+
+
+@app.command()
+def segment(
+    image: Image,
+    model: ModelName,
+    out_path: Annotated[Path, typer.Option("--out", "-o", help="The OME-Zarr to write.")],
+    as_json: Json = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
+    engine: Annotated[Engine | None, typer.Option(help="What runs the model.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, max=256, help="Tiles in one call of the network.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="Threads of the predictor; 0 = all cores.")] = None,
+    region_px: RegionSide = None,
+    pixel_size_um: PixelSize = None,
+    sample_range: SampleRange = None,
+) -> None:
+    """Segment one image in this process, without a queue.
+
+    Killed and run again, it goes on where it was. OUT.zarr holds the image and its mask (labels/MODEL): open it in
+    napari, or with zarr.open.
+    """
+    from cli.segment import print_report, segment_with_progress
+    from gigamask.image_info import ReadOptions
+    from gigamask.job import JobOptions
+
+    changed = {"engine": engine and engine.value, "batch_tiles": batch, "threads": threads}
+    settings = Settings().model_copy(update={name: value for name, value in changed.items() if value is not None})
+    options = JobOptions(region_px=region_px, read=ReadOptions(pixel_size_um=pixel_size_um, sample_range=sample_range))
+    with told_errors(as_json):
+        report = segment_with_progress(image, model, out_path, options, settings, overwrite=overwrite)
+        print_report(report, as_json=as_json)
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option("--port", "-p", help="Port of the service; 0 takes a free one.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder for uploads, images and masks.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Segment workers.")] = 1,
+    external_redis: Annotated[
+        bool, typer.Option("--external-redis", help="Use GIGAMASK_REDIS_URL, not an embedded Redis.")
+    ] = False,
+) -> None:
+    """Run the whole service on this machine: HTTP, an embedded Redis, and workers."""
+    from cli.up import run
+
+    changed = {"port": port, "store": store}
+    settings = Settings().model_copy(update={name: value for name, value in changed.items() if value is not None})
+    with told_errors():
+        run(settings, workers, embedded=not external_redis)
+
+
+@app.command()
+def serve() -> None:
+    """Run the HTTP service alone (Redis and workers run elsewhere)."""
+    from gigamask.processes import die_with_named_parent
+    from service.server import run
+
+    die_with_named_parent()
+    with told_errors():
+        run(Settings())
+
+
+@app.command()
+def worker(
+    stage: Annotated[StageName, typer.Argument(help="What this worker does.")],
+    burst: Annotated[bool, typer.Option("--burst", help="Do what is in the queue, then stop.")] = False,
+) -> None:
+    """Run one worker. SIGTERM lets it finish what it holds."""
+    from gigamask.job import Stage
+    from gigamask.processes import die_with_named_parent
+    from workers.loop import run_worker
+
+    die_with_named_parent()
+    with told_errors():
+        run_worker(Stage(stage.value), Settings(), burst=burst)
+
+
+@app.command()
+def submit(
+    image: Image,
+    model: ModelName,
+    server: Server = LOCAL_SERVER,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Follow the job to its end.")] = False,
+    as_json: Json = False,
+    region_px: RegionSide = None,
+    pixel_size_um: PixelSize = None,
+    sample_range: SampleRange = None,
+) -> None:
+    """Upload an image to a service and start a job."""
+    from cli.remote import follow, print_job, upload
+
+    fields = {
+        "model": model,
+        "region_px": region_px,
+        "pixel_size_um": pixel_size_um,
+        "sample_range": sample_range and ",".join(map(str, sample_range)),
+    }
+    with told_errors(as_json):
+        job = upload(server, image, {name: str(value) for name, value in fields.items() if value is not None})
+        if wait:
+            job = follow(server, job["id"])
+        print_job(server, job, as_json=as_json)
+        if job["state"] in ("failed", "cancelled"):
+            raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    job_id: Annotated[str | None, typer.Argument(help="A job; without it, the newest ones.")] = None,
+    server: Server = LOCAL_SERVER,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Follow the job to its end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell how a job is, or list the newest jobs."""
+    from cli.remote import fetch, follow, print_job, print_jobs
+
+    with told_errors(as_json):
+        if job_id is None:
+            print_jobs(fetch(server, "/jobs")["jobs"], as_json=as_json)
+        else:
+            print_job(server, follow(server, job_id) if wait else fetch(server, f"/jobs/{job_id}"), as_json=as_json)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models that `segment` and this machine's service can use."""
+    from rich.table import Table
+
+    from gigamask.manifest import ModelShelf
+
+    with told_errors(as_json):
+        manifests = ModelShelf(Settings().models).manifests()
+    if as_json:
+        out.print_json(json.dumps([m.model_dump(mode="json") for m in manifests]), indent=None)
+        return
+    table = Table("model", "version", "tile", "surround", "trained at", "classes", "licence")
+    for m in manifests:
+        size = f"{m.pixel_size.value:g} {m.pixel_size.unit}" if m.pixel_size else "-"
+        surround = f"{m.tile_px * m.alpha} px" if m.alpha > 1 else "none"
+        classes = ", ".join(f"[on {c.color}]  [/] {c.name}" for c in m.classes)
+        table.add_row(m.name, m.version, f"{m.tile_px} px", surround, size, classes, m.license)
+    out.print(table)
+
+
+@app.command()
+def info(image: Image, as_json: Json = False) -> None:
+    """Tell what an image file holds, as ingest will read it."""
+    from rich.table import Table
+
+    from gigamask.image_info import ReadOptions
+    from workers.ingest import inspect
+
+    with told_errors(as_json):
+        found = inspect(image, ReadOptions(), Settings())
+    if as_json:
+        out.print_json(found.model_dump_json(), indent=None)
+        return
+    table = Table(show_header=False)
+    table.add_row("size", f"{found.width} x {found.height} px ({found.megapixels:,.1f} MP)")
+    for name, value in found.model_dump(exclude={"width", "height", "notes"}, exclude_none=True).items():
+        table.add_row(name.replace("_", " "), str(value))
+    for note in found.notes:
+        table.add_row("note", note)
+    out.print(table)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what this machine has, what is missing, and how to get it. Exit code 1 if something needed is missing."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from cli.doctor import findings
+
+    found = list(findings(Settings()))
+    if as_json:
+        out.print_json(json.dumps([asdict(f) for f in found]), indent=None)
+    else:
+        marks = {True: "[green]ok[/]", False: "[red]missing[/]", None: "[yellow]optional[/]"}
+        table = Table("part", "", "found", "what to do")
+        for f in found:
+            table.add_row(f.part, marks[f.ok], f.found, "" if f.ok else f.remedy)
+        out.print(table)
+    if any(f.ok is False for f in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out_path: Annotated[Path, typer.Option("--out", help="Folder for the result.")] = Path("build/demo"),
+    as_json: Json = False,
+) -> None:
+    """Segment NASA's Blue Marble into ocean, land and lake, and judge it on the half the model never saw."""
+    from cli.demo import run
+
+    with told_errors(as_json):
+        run(out_path, Settings(), as_json=as_json)
+
+
+def main() -> None:
+    try:
+        app()
+    except BrokenPipeError:
+        err.quiet = True
+
+
+if __name__ == "__main__":
+    main()
