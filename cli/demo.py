@@ -1,4 +1,4 @@
-"""`gigamask demo` (`make demo`): the main job on NASA's Blue Marble, judged on the half of the Earth that training never saw."""
+"""`gigamask demo` (`make demo`): the main job on NASA's Blue Marble, judged on the half that training never saw."""
 
 from __future__ import annotations
 

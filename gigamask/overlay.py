@@ -21,16 +21,15 @@ def write_overlay(zarr_root: Path, manifest: ModelManifest, path: Path, max_side
     from gigamask.pyramid.mask import read_mask
 
     image = ImagePyramid(zarr_root)
-    level = next(
-        (k for k in range(image.levels) if max(level_shape(image.info.shape, k)) <= max_side_px), image.levels - 1
-    )
+    fitting = (k for k in range(image.levels) if max(level_shape(image.info.shape, k)) <= max_side_px)
+    level = next(fitting, image.levels - 1)
     box = Box(0, 0, *level_shape(image.info.shape, level))
     labels = read_mask(zarr_root / "labels" / manifest.name, box, level)
     pyvips.Image.new_from_array(blend(image.read(box, level)[:3], labels, manifest)).pngsave(str(path))
 
 
 def blend(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], manifest: ModelManifest) -> NDArray[np.uint8]:
-    """pixels: (3, h, w); labels: (h, w) -> (h, w, 3): out = (1 - OPACITY) pixel + OPACITY colour; no-data stays bare."""
+    """pixels: (3, h, w); labels: (h, w) -> (h, w, 3): out = (1 - OPACITY) pixel + OPACITY colour; no-data bare."""
     colors = np.zeros((NO_DATA + 1, 4), np.float32)
     for entry in manifest.classes:
         colors[entry.id] = (*entry.rgba[:3], 1)
