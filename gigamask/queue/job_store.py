@@ -1,0 +1,189 @@
+"""The jobs: submitted, followed through their stages, cancelled, counted; in Redis, and as job.json beside the data.
+
+queued -> running (ingest -> segment -> assemble) -> succeeded | failed | cancelled
+
+Every change of state is one Lua script that looks at the state before: a final state stays, whoever comes late. After
+it the record is written beside the data, so that losing Redis loses no finished job (`restore` brings them back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from gigamask.errors import Conflict, UnknownJob
+from gigamask.image_info import ImageInfo
+from gigamask.job import Job, JobOptions, Problem, Stage, State
+from gigamask.queue import keys, scripts
+from gigamask.queue.connection import Connection, Word
+from gigamask.queue.record import from_hash, read_record, to_hash, write_record
+from gigamask.settings import Settings
+from gigamask.store import Store, new_id
+
+
+class JobStore:
+    """Every method raises QueueUnavailable where Redis does not answer."""
+
+    def __init__(self, connection: Connection, store: Store, settings: Settings) -> None:
+        self._connection = connection
+        self._store = store
+        self._window = settings.inflight_regions
+
+    # -- what clients ask
+
+    def submit(self, image_id: str, file_name: str, model: str, options: JobOptions) -> Job:
+        job = Job(
+            id=new_id(), image_id=image_id, file_name=file_name, model=model, options=options, created_at=_now()
+        )  # fmt: skip
+        self._create(job)
+        self._keep(job.id)
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """Raises UnknownJob. Where Redis lost the job: as it was at its last change of state."""
+        fields = self._connection.call("HGETALL", keys.job(job_id))
+        job = from_hash(fields) if fields else read_record(self._store.job_record(job_id))
+        if job is None:
+            raise UnknownJob(f"no job {job_id!r}")
+        return job
+
+    def list(self, limit: int = 100) -> Sequence[Job]:
+        """The newest first."""
+        ids = self._connection.call("ZREVRANGE", keys.JOBS, 0, limit - 1)
+        hashes = [self._connection.call("HGETALL", keys.job(job_id)) for job_id in ids]
+        return [from_hash(fields) for fields in hashes if fields]
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancelled at once; workers drop its messages. Raises UnknownJob, or Conflict where it is final."""
+        job = self.get(job_id)
+        self._create(job)  # does nothing unless Redis lost it
+        if not self._finish(job_id, State.CANCELLED):
+            raise Conflict(f"job {job_id} is {self.get(job_id).state} already")
+        return self.get(job_id)
+
+    def ping(self) -> None:
+        self._connection.call("PING")
+
+    # -- what workers tell
+
+    def state(self, job_id: str) -> tuple[State, Stage] | None:
+        """None where Redis does not know the job."""
+        state, stage = self._connection.call("HMGET", keys.job(job_id), "state", "stage")
+        return (State(state), Stage(stage)) if state else None
+
+    def start(self, job_id: str) -> bool:
+        """queued -> running. False when it was not queued."""
+        started = self._connection.run(scripts.START, [keys.job(job_id)], [_now().isoformat()])
+        return self._kept(job_id, started)
+
+    def note_ingest(self, job_id: str, fraction: float) -> None:
+        """fraction: of the image's rows, in [0, 1]."""
+        self._connection.run(scripts.NOTE_INGEST, [keys.job(job_id)], ["ingest_fraction", min(1.0, max(0.0, fraction))])
+
+    def start_segment(self, job_id: str, info: ImageInfo, region_px: int, total: int) -> bool:
+        """Ingest is done: queue the first window of `total` regions. False when it did so before, or is final."""
+        fields: dict[str, Word] = {
+            "image": info.model_dump_json(), "region_px": region_px, "ingest_fraction": 1.0,
+            "segment_started_at": _now().isoformat(),
+        }  # fmt: skip
+        words = [job_id, total, self._window, *_flat(fields)]
+        started = self._connection.run(
+            scripts.START_SEGMENT, [keys.job(job_id), keys.work(Stage.SEGMENT)], words
+        )  # fmt: skip
+        return self._kept(job_id, started)
+
+    def region_done(self, job_id: str, index: int) -> bool:
+        return bool(self._connection.call("GETBIT", keys.regions(job_id), index))
+
+    def complete_region(self, job_id: str, index: int, counts: Mapping[int, int], *, skipped: bool = False) -> bool:
+        """The region's shards are written. counts: label -> pixels.
+
+        Counted once however often it is told; feeds the job's next region, and hands over to assemble after the last.
+        False when the job is no longer in this stage: what was written may be in the way.
+        """
+        stages = [keys.work(Stage.SEGMENT), keys.work(Stage.ASSEMBLE)]
+        words = [job_id, index, "skipped" if skipped else "done", *_flat(counts)]
+        told = self._connection.run(
+            scripts.COMPLETE_REGION, [keys.job(job_id), keys.regions(job_id), *stages], words
+        )  # fmt: skip
+        if told == 1:
+            self._keep_if_assembling(job_id)
+        return bool(told >= 0)
+
+    def succeed(self, job_id: str) -> bool:
+        """The mask is published. False when the job is final already, or was not in assemble."""
+        return self._finish(job_id, State.SUCCEEDED)
+
+    def fail(self, job_id: str, problem: Problem) -> bool:
+        """False when the job is final already."""
+        return self._finish(job_id, State.FAILED, problem)
+
+    # -- one ingest for an image, however many jobs want it
+
+    def take_image(self, job_id: str, image_id: str) -> bool:
+        """True: this job ingests the image (again). False: another job does; this one is queued again afterwards."""
+        names = [keys.ingest_owner(image_id), keys.ingest_waiting(image_id)]
+        return bool(self._connection.run(scripts.TAKE_IMAGE, names, [job_id]))
+
+    def release_image(self, job_id: str, image_id: str) -> None:
+        """Ingest by this job is over, well or badly: the jobs that wait are queued again."""
+        names = [keys.ingest_owner(image_id), keys.ingest_waiting(image_id), keys.work(Stage.INGEST)]
+        self._connection.run(scripts.RELEASE_IMAGE, names, [job_id])
+
+    # -- after a loss of Redis
+
+    def restore(self) -> Sequence[str]:
+        """Bring back what Redis lacks from the records beside the data; unfinished jobs start again at ingest.
+
+        Ingest goes straight on where the image's pyramid stands, and regions rewrite the same bytes.
+        """
+        records = (read_record(path) for path in sorted(self._store.root.glob("jobs/*/job.json")))
+        return [job.id for job in records if job is not None and self._create(job)]
+
+    def _create(self, job: Job) -> bool:
+        """Put into Redis what is not there; False when it is."""
+        fresh = job if job.state.final else _from_the_start(job)
+        names = [keys.job(job.id), keys.JOBS, keys.work(Stage.INGEST)]
+        words = [job.id, job.created_at.timestamp(), int(not job.state.final), *_flat(to_hash(fresh))]
+        return bool(self._connection.run(scripts.CREATE, names, words))
+
+    def _finish(self, job_id: str, state: State, problem: Problem | None = None) -> bool:
+        names = [keys.job(job_id), keys.regions(job_id), keys.work(Stage.ASSEMBLE)]
+        words = [job_id, state, _now().isoformat(), problem.model_dump_json() if problem else ""]
+        told = self._connection.run(scripts.FINISH, names, words)
+        return self._kept(job_id, max(0, told))
+
+    def _kept(self, job_id: str, changed: int) -> bool:
+        if changed:
+            self._keep(job_id)
+        return bool(changed)
+
+    def _keep_if_assembling(self, job_id: str) -> None:
+        if self.state(job_id) == (State.RUNNING, Stage.ASSEMBLE):
+            self._keep(job_id)
+
+    def _keep(self, job_id: str) -> None:
+        """Write job.json, again if the job changed meanwhile: the last writer leaves the last state."""
+        fields = self._connection.call("HGETALL", keys.job(job_id))
+        while fields:
+            write_record(self._store.job_record(job_id), from_hash(fields))
+            version = fields["version"]
+            if self._connection.call("HGET", keys.job(job_id), "version") == version:
+                return
+            fields = self._connection.call("HGETALL", keys.job(job_id))
+
+
+def open_jobs(settings: Settings) -> JobStore:
+    return JobStore(Connection(settings.redis_url), Store(settings.store), settings)
+
+
+def _from_the_start(job: Job) -> Job:
+    return Job(**job.model_dump(include={"id", "image_id", "file_name", "model", "options", "created_at"}))
+
+
+def _flat(pairs: Mapping[str, Word] | Mapping[int, int] | Mapping[str, str | int]) -> Sequence[Word]:
+    return [word for pair in pairs.items() for word in pair]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,63 @@
+"""A job as a Redis hash (live) and as `job.json` beside its data (kept).
+
+The hash: `fixed` holds what submit knew, as JSON; every other field is one value, so that a script can set or count it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gigamask.job import Job
+
+_FIXED = {"id", "image_id", "file_name", "model", "options", "created_at"}
+_PLAIN = ("state", "stage", "started_at", "segment_started_at", "finished_at", "region_px", "ingest_fraction")
+_JSON = ("image", "error")
+_COUNTERS = {"total": "regions_total", "done": "regions_done", "skipped": "regions_skipped"}
+_AREA = "area:"
+
+
+def to_hash(job: Job) -> dict[str, str | int]:
+    whole = job.model_dump(mode="json")
+    fields: dict[str, str | int] = {
+        "fixed": job.model_dump_json(include=_FIXED),
+        "version": 0,
+        "next": job.regions_total,
+    }
+    fields |= {name: str(whole[name]) for name in _PLAIN if whole[name] is not None}
+    fields |= {name: json.dumps(whole[name]) for name in _JSON if whole[name] is not None}
+    fields |= {field: whole[name] for field, name in _COUNTERS.items()}
+    return fields | {f"{_AREA}{label}": pixels for label, pixels in job.areas_px.items()}
+
+
+def from_hash(fields: Mapping[str, str]) -> Job:
+    values = json.loads(fields["fixed"])
+    values |= {name: fields[name] for name in _PLAIN if name in fields}
+    values |= {name: json.loads(fields[name]) for name in _JSON if name in fields}
+    values |= {name: fields[field] for field, name in _COUNTERS.items()}
+    areas = {name.removeprefix(_AREA): count for name, count in fields.items() if name.startswith(_AREA)}
+    return Job.model_validate(values | {"areas_px": areas})
+
+
+def write_record(path: Path, job: Job) -> None:
+    """Whole or not at all: a temporary file, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with temporary.open("wb") as stream:
+        stream.write(job.model_dump_json(indent=2).encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def read_record(path: Path) -> Job | None:
+    """None where there is none, or none that can be read."""
+    try:
+        return Job.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
