@@ -1,0 +1,57 @@
+"""The loss of training (SGNet Eqs. 6 and 7).
+
+    L = CE(P_local, y_local) + 0.4 CE(P_global, y_surround) + 0.1 |P'_global - P_local|_1                    (Eq. 7)
+
+P'_global is the auxiliary prediction of the surround, cut at the local patch. The paper leaves the L1's space open:
+here softmax probabilities, summed over classes, mean over pixels, no gradient stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.sgnet import TrainingOutput
+
+IGNORE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    local: float = 1.0
+    surround: float = 0.4
+    consistency: float = 0.1
+    classes: tuple[float, ...] | None = None  # of the cross-entropies
+
+
+def total_loss(
+    output: TrainingOutput, local_labels: Tensor, surround_labels: Tensor, offset: Tensor, weights: LossWeights
+) -> dict[str, Tensor]:
+    """Labels: (B,t,t) and (B,S,S) int64; offset: (B,2) px. The parts by name, and their weighted sum as "total"."""
+    per_class = None
+    if weights.classes is not None:
+        per_class = torch.tensor(weights.classes, device=output.local.device, dtype=output.local.dtype)
+    parts = {"local": cross_entropy(output.local, local_labels, per_class)}
+    total = weights.local * parts["local"]
+    if output.surround is not None:
+        parts["surround"] = cross_entropy(output.surround, surround_labels, per_class)
+        parts["consistency"] = consistency(output.local, output.surround, offset)
+        total = total + weights.surround * parts["surround"] + weights.consistency * parts["consistency"]
+    return {"total": total, **parts}
+
+
+def cross_entropy(scores: Tensor, labels: Tensor, per_class: Tensor | None) -> Tensor:
+    """Mean over valid pixels (mmsegmentation divides by all). All ignored: 0."""
+    if not bool((labels != IGNORE).any()):
+        return scores.sum() * 0
+    return F.cross_entropy(scores, labels, weight=per_class, ignore_index=IGNORE)
+
+
+def consistency(local: Tensor, surround: Tensor, offset: Tensor) -> Tensor:
+    """Eq. 6: |softmax(P'_global) - softmax(P_local)|, 0 to 2."""
+    side = local.shape[-1]
+    cut = torch.stack([s[:, y : y + side, x : x + side] for s, (y, x) in zip(surround, offset.tolist(), strict=True)])
+    return (cut.softmax(dim=1) - local.softmax(dim=1)).abs().sum(dim=1).mean()
