@@ -1,0 +1,53 @@
+"""The HTTP service: parse, call gigamask, answer. One module a noun, errors in problems.py, all routes in docs/http.md.
+
+Neither torch nor libvips is loaded here: images are opened by workers alone.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from gigamask.manifest import ModelShelf
+from gigamask.queue.job_store import JobStore
+from gigamask.settings import Settings
+from gigamask.store import Store
+from service import health, jobs, masks, models, problems, segment
+from service.draining import DrainRefused
+from service.parts import Parts, RootPath
+
+READ_HEADERS = ["Range", "If-Range", "If-None-Match"]
+SHOWN_HEADERS = ["Accept-Ranges", "Content-Length", "Content-Range", "ETag", "Location", "Retry-After"]
+DESCRIPTION = """\
+Any gigapixel image in, one POST; a mask pyramid out, every tile labelled with its surroundings in view.
+
+    curl -F model=earth-water -F file=@image.tif http://127.0.0.1:8000/segment
+
+answers `202` with a job; follow its `Location` until `state` is `succeeded`, then open `links.mask` as Zarr or download
+`links.ozx`. Errors are `application/problem+json` (RFC 9457) with a stable `code`."""
+
+index = APIRouter(tags=["index"])
+
+
+def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelShelf) -> FastAPI:
+    app = FastAPI(title="Gigamask", version="0.1.0", description=DESCRIPTION, redirect_slashes=False)
+    app.state.parts = Parts(settings, store, jobs_, shelf)
+    for router in (index, segment.router, jobs.router, masks.router, models.router, health.router, problems.router):
+        app.include_router(router)
+    problems.install_problems(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()],
+        allow_methods=["GET", "HEAD"],
+        allow_headers=READ_HEADERS,
+        expose_headers=SHOWN_HEADERS,
+    )
+    app.add_middleware(DrainRefused)
+    return app
+
+
+@index.get("/", summary="Where to go from here")
+async def read_index(root_path: RootPath) -> dict[str, str]:
+    names = {"segment": "segment", "jobs": "jobs", "models": "models", "health": "readyz", "docs": "docs"}
+    names["openapi"] = "openapi.json"
+    return {"name": "Gigamask"} | {name: f"{root_path}/{path}" for name, path in names.items()}

@@ -1,0 +1,75 @@
+"""The service as a process: everything built from Settings, and uvicorn around it.
+
+Headers of proxies are not believed: nothing here depends on them. h11 parses HTTP, because it bounds a request's head.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from gigamask.manifest import ModelShelf
+from gigamask.queue.job_store import open_jobs
+from gigamask.settings import Settings
+from gigamask.store import Store
+from service.app import create_app
+from service.uploads import remove_stale_uploads
+
+MAX_HEAD_BYTES = 64 * 1024
+SHUTDOWN_S = 10
+STALE_UPLOAD_S = 24 * 3600.0
+KEEP_ALIVE_S = 15
+
+
+class Server(uvicorn.Server):
+    """Tells its URL once connections are accepted."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self.servers:
+            self._on_ready(url_of(self.servers[0].sockets[0].getsockname()))
+
+
+def url_of(address: tuple[str, int]) -> str:
+    """address: (host, port, ...) of a bound socket. An address that means all of them is shown as this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])
+    return f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
+
+
+def say_url(url: str) -> None:
+    sys.stdout.write(f"Gigamask listens on {url}\n")
+    sys.stdout.flush()
+
+
+def build_config(settings: Settings) -> uvicorn.Config:
+    store = Store(settings.store.absolute())
+    app = create_app(settings, store, open_jobs(settings), ModelShelf(settings.models))
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        log_config=None,
+        access_log=False,
+    )
+
+
+def run(settings: Settings, on_ready: Callable[[str], None] = say_url) -> None:
+    """Serve until SIGTERM or SIGINT; what is under way then has ten seconds to end."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    remove_stale_uploads(Store(settings.store.absolute()), STALE_UPLOAD_S)
+    Server(build_config(settings), on_ready).run()
