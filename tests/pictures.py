@@ -32,3 +32,8 @@ def write_image(root: Path, pixels: Pixels, step: int = 1000, **info: object) ->
         for y in range(0, height, step):
             writer.append(pixels[y : y + step])
     return root
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Relative path -> bytes of every file."""
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}

@@ -1,9 +1,9 @@
 """One level of a pyramid: a sharded Zarr v3 array, read by windows and written by whole shards.
 
 A shard is one file, written once: temporary file, fsync, rename (tensorstore's file driver).
-tensorstore reads a shard back before it writes one that overruns the array's end, because the inner chunks beyond the end
-are never written; a torn or foreign shard would then fail the write for ever. So a level is written through a handle
-whose shape is rounded up to whole shards: every write covers its shard, and chunks of fill value alone are left out.
+tensorstore reads a shard back before it writes one that overruns the array's end, because the inner chunks beyond the
+end are never written; a torn or foreign shard would then fail the write for ever. So a level is written through a
+handle whose shape is rounded up to whole shards: every write covers its shard, and chunks of fill value are left out.
 """
 
 from __future__ import annotations

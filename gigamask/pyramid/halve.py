@@ -16,8 +16,8 @@ Pixels = NDArray[np.uint8]
 def halve_mean(pixels: Pixels) -> Pixels:
     """(C, h, w) -> (C, ceil(h / 2), ceil(w / 2)), rounded half up.
 
-    A 4th channel is validity (255 or 0): the colours are then the mean of the valid pixels alone (of all, where none is),
-    and the result is valid if any of its pixels is.
+    A 4th channel is validity (255 or 0): the colours are then the mean of the valid pixels alone (of all, where none
+    is), and the result is valid if any of its pixels is.
     """
     even = _even(pixels)
     if pixels.shape[0] == 4:
@@ -38,19 +38,20 @@ def _halve_valid(even: Pixels) -> Pixels:
 
 
 def halve_mode(labels: Pixels) -> Pixels:
-    """(h, w) -> (ceil(h / 2), ceil(w / 2)): the most frequent label, the smallest of equals; NO_DATA only where all are.
+    """(h, w) -> (ceil(h / 2), ceil(w / 2)): the most frequent label, the smallest of equals.
 
-    The four labels are sorted, so that equal ones are neighbours and NO_DATA (255) comes last.
+    NO_DATA counts only where all four are. Sorted, equal labels are neighbours and NO_DATA (255) comes last.
     """
     even = _even(labels)
-    a, b = np.sort(np.stack([even[0::2, 0::2], even[0::2, 1::2]]), axis=0)
-    c, d = np.sort(np.stack([even[1::2, 0::2], even[1::2, 1::2]]), axis=0)
-    first, last = np.minimum(a, c), np.maximum(b, d)
-    middle = np.maximum(a, c), np.minimum(b, d)
-    second, third = np.minimum(*middle), np.maximum(*middle)
+    a, b, c, d = even[0::2, 0::2], even[0::2, 1::2], even[1::2, 0::2], even[1::2, 1::2]
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    low2, high2 = np.minimum(c, d), np.maximum(c, d)
+    first, last = np.minimum(low, low2), np.maximum(high, high2)
+    low, high = np.maximum(low, low2), np.minimum(high, high2)
+    second, third = np.minimum(low, high), np.maximum(low, high)
     mode = np.where((third == last) & (third != NO_DATA), third, first)
     mode = np.where((second == third) & (second != NO_DATA), second, mode)
-    return np.where(first == second, first, mode)
+    return np.where(first == second, first, mode).astype(np.uint8, copy=False)
 
 
 def _even(pixels: Pixels) -> Pixels:

@@ -1,8 +1,8 @@
 """The image's pyramid: written in one pass from rows, read by windows.
 
-Rows gather in a band, a file on disk as high as one shard. A full band is cut into blocks of a shard each; a block is written and
-its half handed to the level above, whose band holds such pieces. So memory is a few blocks, whatever the image's width.
-Band files have no name: they vanish with the process.
+Rows gather in a band, a file on disk as high as one shard. A full band is cut into blocks of a shard each; a block is
+written and its half handed to the level above, whose band holds such pieces. So memory is a few blocks, whatever the
+image's width. Band files have no name: they vanish with the process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class _RowBand:
 
     def __init__(self, root: Path, info: ImageInfo) -> None:
         self._width, self._channels = info.width, info.channels
-        self._file = tempfile.TemporaryFile(dir=root, buffering=0)
+        self._file = _nameless_file(root)
         self.block_count = -(-info.width // BLOCK_PX)
 
     def write(self, y: int, rows: Pixels) -> None:
@@ -134,7 +134,7 @@ class _PieceBand:
 
     def __init__(self, root: Path, shape: tuple[int, ...]) -> None:
         self._channels, self._height, self._width = shape
-        self._file = tempfile.TemporaryFile(dir=root, buffering=0)
+        self._file = _nameless_file(root)
         self._cols = -(-self._width // PIECE_PX)
 
     def put(self, row: int, col: int, piece: Pixels) -> None:
@@ -204,8 +204,12 @@ class _Level:
             self._band.close()
 
 
+def _nameless_file(folder: Path) -> IO[bytes]:
+    return tempfile.TemporaryFile(dir=folder, buffering=0)
+
+
 def _write_all(file: int, pixels: Pixels, start: int) -> None:
-    rest = memoryview(pixels).cast("B")
+    rest = pixels.data.cast("B")
     while len(rest):
         written = os.pwrite(file, rest, start)
         start, rest = start + written, rest[written:]
@@ -213,7 +217,7 @@ def _write_all(file: int, pixels: Pixels, start: int) -> None:
 
 def _read_all(file: int, shape: tuple[int, ...], start: int) -> Pixels:
     pixels = np.empty(shape, np.uint8)
-    rest = memoryview(pixels).cast("B")
+    rest = pixels.data.cast("B")
     while len(rest):
         count = os.preadv(file, [rest], start)
         if not count:

@@ -1,8 +1,8 @@
 """OME-NGFF 0.5 group metadata, as plain dicts (https://ngff.openmicroscopy.org/0.5/).
 
-Level k has pixels 2**k as wide, whose centres lie (2**k - 1) / 2 level-0 pixels further in: each level carries that half-pixel
-translation beside its scale, in the image's unit, or in level-0 pixels where the file gives no size. `attributes.gigamask`
-holds what NGFF has no place for.
+Level k has pixels 2**k as wide, whose centres lie (2**k - 1) / 2 level-0 pixels further in: each level carries that
+half-pixel translation beside its scale, in the image's unit, or in level-0 pixels where the file gives no size.
+`attributes.gigamask` holds what NGFF has no place for.
 """
 
 from __future__ import annotations
