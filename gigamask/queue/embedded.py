@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from gigamask.errors import Conflict, QueueUnavailable
 from gigamask.processes import die_with_parent
@@ -75,7 +77,7 @@ def _start(folder: Path, path: Path, lock: int) -> subprocess.Popen[bytes]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], path: Path, folder: Path) -> None:
     deadline = time.monotonic() + START_S
-    with redis.Redis(unix_socket_path=str(path), socket_timeout=5) as client:
+    with redis.Redis(unix_socket_path=str(path), socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
         while process.poll() is None and time.monotonic() < deadline:
             try:
                 client.ping()

@@ -126,7 +126,7 @@ class JobStore:
         return bool(self._connection.run(scripts.TAKE_IMAGE, names, [job_id]))
 
     def release_image(self, job_id: str, image_id: str) -> None:
-        """Ingest by this job is over, well or badly: the jobs that wait are queued again."""
+        """Ingest by this job is over, well or badly: the jobs that wait are queued again. Nothing, if it has it not."""
         names = [keys.ingest_owner(image_id), keys.ingest_waiting(image_id), keys.work(Stage.INGEST)]
         self._connection.run(scripts.RELEASE_IMAGE, names, [job_id])
 
@@ -137,7 +137,9 @@ class JobStore:
 
         Ingest goes straight on where the image's pyramid stands, and regions rewrite the same bytes.
         """
-        records = (read_record(path) for path in sorted(self._store.root.glob("jobs/*/job.json")))
+        paths = sorted(self._store.root.glob("jobs/*/job.json"))
+        missing = [path for path in paths if not self._connection.call("EXISTS", keys.job(path.parent.name))]
+        records = [read_record(path) for path in missing]
         return [job.id for job in records if job is not None and self._create(job)]
 
     def _create(self, job: Job) -> bool:
