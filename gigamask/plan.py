@@ -13,6 +13,7 @@ from functools import reduce
 
 from gigamask.errors import InvalidOption
 from gigamask.geometry import Box, Tile, level_count, level_shape, tile_at
+from gigamask.manifest import ModelManifest
 
 CHUNK_PX = 512
 REGION_SIDES_PX = (512, 1024, 2048, 4096)
@@ -105,3 +106,9 @@ def choose_region_px(shape: tuple[int, int], tile_px: int) -> int:
     if not smallest:
         raise InvalidOption(f"tile side divides one of {REGION_SIDES_PX} px, not {tile_px}")
     return smallest[0]
+
+
+def plan_regions(shape: tuple[int, int], manifest: ModelManifest, region_px: int | None = None) -> Plan:
+    """region_px: None = chosen from the image's size. Raises InvalidOption."""
+    side = region_px or choose_region_px(shape, manifest.tile_px)
+    return Plan(shape, manifest.tile_px, manifest.alpha, side)

@@ -1,7 +1,7 @@
 """Model folders with closed-form answers: `model.json` and a small ONNX graph.
 
-Inputs: local (B, 3, t, t) uint8 and, where alpha > 1, surround (B, 3, alpha t, alpha t) uint8 and offset (B, 2) int32, the
-local window's place (y, x) in its surround. Output: labels (B, t, t) uint8.
+Inputs: local (B, 3, t, t) uint8 and, where alpha > 1, surround (B, 3, alpha t, alpha t) uint8 and offset (B, 2) int32,
+the local window's place (y, x) in its surround. Output: labels (B, t, t) uint8.
 """
 
 from __future__ import annotations

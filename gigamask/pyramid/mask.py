@@ -1,7 +1,7 @@
 """The mask's pyramid: labels, one shard a region, so that no two writers ever meet in one file.
 
-A mask lies in `labels/<model name>` of its image's root. A region writes its shards of the levels down to one chunk; above,
-one writer builds each level from the one below. Regions never written read as NO_DATA.
+A mask lies in `labels/<model name>` of its image's root. A region writes its shards of the levels down to one chunk;
+above, one writer builds each level from the one below. Regions never written read as NO_DATA.
 """
 
 from __future__ import annotations

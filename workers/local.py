@@ -1,0 +1,250 @@
+"""The main job in one process, without a queue: the same steps, resumable.
+
+The tree grows in `partial(out)`: first the image (there as a whole or not at all), then the labels, then the rest; one
+rename makes it `out`. A journal beside it says what the work is a function of and which regions are done.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gigamask.errors import BadImage, Conflict, GigamaskError, RegionFailed
+from gigamask.image_info import ImageInfo
+from gigamask.job import JobOptions, Stage
+from gigamask.manifest import NO_DATA, ModelManifest
+from gigamask.plan import Plan, plan_regions
+from gigamask.pyramid import ngff
+from gigamask.pyramid.image import ImagePyramid
+from gigamask.pyramid.mask import MaskWriter, mask_folder
+from gigamask.settings import Settings
+from gigamask.store import partial
+from model.predictors import RegionPredictor, load_predictor
+from workers.assemble import assemble
+from workers.journal import Journal, Key, RegionRecord
+from workers.segment import SKIPPED, Outcome, RegionWork, StageSeconds, segment
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """fraction: of this stage, in [0, 1]. megapixels: the image's; 0 until ingest is over."""
+
+    stage: Stage
+    fraction: float
+    megapixels: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentReport:
+    """areas_px: class name -> pixels, without those of no data. area: the same in `unit` squared, if pixels have a size.
+
+    stage_seconds: `ingest`, `segment`, `assemble` as they passed; `read`, `predict`, `write` overlap within `segment`.
+    Of a resumed run, the time is this run's; the areas are the whole image's.
+    """
+
+    width: int
+    height: int
+    seconds: float
+    stage_seconds: dict[str, float]
+    areas_px: dict[str, int]
+    areas: dict[str, float] | None
+    unit: str | None
+    no_data_px: int
+    regions_total: int
+    regions_skipped: int
+    out: Path
+
+    @property
+    def megapixels(self) -> float:
+        return self.width * self.height / 1e6
+
+    @property
+    def megapixels_per_s(self) -> float:
+        return self.megapixels / self.seconds
+
+
+def segment_image(
+    source: Path,
+    model_folder: Path,
+    out: Path,
+    options: JobOptions,
+    settings: Settings,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    *,
+    overwrite: bool = False,
+) -> SegmentReport:
+    """Segment `source` into the OME-Zarr `out`. Killed and called again with the same arguments, it goes on.
+
+    progress: called from several threads, one at a time. overwrite: replace an OME-Zarr at `out`, once the new one is
+    whole. Raises Conflict where `out` exists, or is being written; BadImage, BadModel and their kin.
+    """
+    _require_place(out, overwrite)
+    predictor = load_predictor(model_folder, settings.engine, settings.batch_tiles, settings.threads or None)
+    with Journal(out.with_name(out.name + ".journal")) as journal:
+        run = _Run(source, out, options, settings, predictor, journal, progress)
+        report = run.report(*run.do())
+        journal.remove()
+    return report
+
+
+def _require_place(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not overwrite:
+        raise Conflict(f"{out} exists already")
+    if not (out / "zarr.json").is_file():
+        raise Conflict(f"{out} is no Zarr, so it is not overwritten")
+
+
+class _Run:
+    def __init__(
+        self,
+        source: Path,
+        out: Path,
+        options: JobOptions,
+        settings: Settings,
+        predictor: RegionPredictor,
+        journal: Journal,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self._source, self._out, self._options, self._settings = source, out, options, settings
+        self._predictor, self._journal, self._progress = predictor, journal, progress
+        self._root = partial(out)
+        self._seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @property
+    def _manifest(self) -> ModelManifest:
+        return self._predictor.manifest
+
+    def do(self) -> tuple[ImageInfo, Plan]:
+        self._resume()
+        with self._timed(Stage.INGEST):
+            image = self._ingest()
+        plan = plan_regions(image.info.shape, self._manifest, self._options.region_px)
+        with self._timed(Stage.SEGMENT):
+            self._segment(image, plan)
+        with self._timed(Stage.ASSEMBLE):
+            self._assemble(image, plan)
+        return image.info, plan
+
+    @contextmanager
+    def _timed(self, stage: Stage) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[stage.value] = time.perf_counter() - started
+
+    def _resume(self) -> None:
+        """Keep of the last run what this run would make again, and nothing else."""
+        image, mask = self._image_key(), self._mask_key()
+        finished = (self._root / "zarr.json").is_file()
+        if self._journal.image != image or not finished:
+            self._journal.begin(None, None)
+            shutil.rmtree(self._root, ignore_errors=True)
+            self._journal.begin(image, mask)
+        elif self._journal.mask != mask:
+            self._journal.begin(image, None)
+            shutil.rmtree(self._root / "labels", ignore_errors=True)
+            self._journal.begin(image, mask)
+
+    def _image_key(self) -> Key:
+        """Raises BadImage where there is no such file."""
+        try:
+            stat = self._source.stat()
+        except OSError as exc:
+            raise BadImage(f"{self._source}: {exc.strerror}") from exc
+        file = {"path": str(self._source.resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        return file | {"read": self._options.read.model_dump(mode="json"), "software": ngff.software_version()}
+
+    def _mask_key(self) -> Key:
+        return {
+            "model": self._manifest.model_dump(mode="json"),
+            "region_px": self._options.region_px,
+            "engine": self._settings.engine,
+            "software": ngff.software_version(),
+        }
+
+    def _ingest(self) -> ImagePyramid:
+        """The image lands in `partial(out)` by a rename of its own (from `partial(partial(out))`)."""
+        if not (self._root / "zarr.json").is_file():
+            from workers.ingest import ingest
+
+            ingest(self._source, self._root, self._options.read, self._settings, self._tell(Stage.INGEST))
+        return ImagePyramid(self._root)
+
+    def _segment(self, image: ImagePyramid, plan: Plan) -> None:
+        mask = MaskWriter(mask_folder(self._root, self._manifest.name), plan)
+        mask.create()
+        tell = self._tell(Stage.SEGMENT, image.info)
+
+        def done(work: RegionWork, outcome: Outcome) -> None:
+            self._journal.record(_record(work, outcome))
+            tell(
+                sum(sum(r.areas_px.values()) for r in self._journal.records.values()) / (plan.shape[0] * plan.shape[1])
+            )
+
+        finished = set(self._journal.records)
+        todo = (
+            RegionWork(region, image, mask, self._predictor)
+            for region in plan.regions()
+            if region.index not in finished
+        )
+        spent: StageSeconds = segment(todo, done, _give_up)
+        self._seconds |= {"read": spent.read, "predict": spent.predict, "write": spent.write}
+
+    def _assemble(self, image: ImagePyramid, plan: Plan) -> None:
+        replaced = self._out.with_name(self._out.name + ".replaced")
+        if self._out.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            self._out.rename(replaced)
+        tell = self._tell(Stage.ASSEMBLE, image.info)
+        assemble(self._root, self._out, plan, self._manifest, self._areas_px(), self._options, tell)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _areas_px(self) -> dict[int, int]:
+        total: Counter[int] = Counter()
+        for record in self._journal.records.values():
+            total.update(record.areas_px)
+        return dict(total)
+
+    def _tell(self, stage: Stage, info: ImageInfo | None = None) -> Callable[[float], None]:
+        megapixels = info.megapixels if info else 0.0
+        return lambda fraction: self._progress(Progress(stage, fraction, megapixels))
+
+    def report(self, info: ImageInfo, plan: Plan) -> SegmentReport:
+        areas = self._areas_px()
+        named = {c.name: areas.get(c.id, 0) for c in self._manifest.classes}
+        area = info.pixel_area
+        return SegmentReport(
+            width=info.width,
+            height=info.height,
+            seconds=time.perf_counter() - self._started,
+            stage_seconds=self._seconds,
+            areas_px=named,
+            areas={name: count * area for name, count in named.items()} if area else None,
+            unit=info.unit if area else None,
+            no_data_px=areas.get(NO_DATA, 0),
+            regions_total=plan.region_count,
+            regions_skipped=sum(record.skipped for record in self._journal.records.values()),
+            out=self._out,
+        )
+
+
+def _record(work: RegionWork, outcome: Outcome) -> RegionRecord:
+    box = work.region.box
+    if outcome is SKIPPED:
+        return RegionRecord(work.region.index, True, {NO_DATA: box.height * box.width})
+    assert outcome is not None
+    areas = {label: int(count) for label, count in enumerate(outcome) if count}
+    return RegionRecord(work.region.index, False, areas)
+
+
+def _give_up(work: RegionWork, exc: Exception) -> None:
+    if isinstance(exc, GigamaskError):
+        raise exc
+    raise RegionFailed(f"region {work.region.index}: {exc}") from exc
