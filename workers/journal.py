@@ -1,6 +1,6 @@
 """What a run in one process has done, kept beside its output, so that the same command goes on where it was killed.
 
-JSON lines: first what the work is a function of, then one for each finished region, written when its shards are on disk.
+JSON lines: first what the work is a function of, then one a finished region, written when its shards are on disk.
 """
 
 from __future__ import annotations

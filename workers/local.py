@@ -41,7 +41,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """areas_px: class name -> pixels, without those of no data. area: the same in `unit` squared, if pixels have a size.
+    """areas_px: class name -> pixels (no data apart). areas: the same in `unit` squared, if pixels have a size.
 
     stage_seconds: `ingest`, `segment`, `assemble` as they passed; `read`, `predict`, `write` overlap within `segment`.
     Of a resumed run, the time is this run's; the areas are the whole image's.
@@ -182,13 +182,15 @@ class _Run:
         mask.create()
         tell = self._tell(Stage.SEGMENT, image.info)
 
-        def done(work: RegionWork, outcome: Outcome) -> None:
-            self._journal.record(_record(work, outcome))
-            tell(
-                sum(sum(r.areas_px.values()) for r in self._journal.records.values()) / (plan.shape[0] * plan.shape[1])
-            )
-
         finished = set(self._journal.records)
+        done_px, all_px = sum(self._areas_px().values()), plan.shape[0] * plan.shape[1]
+
+        def done(work: RegionWork, outcome: Outcome) -> None:
+            nonlocal done_px
+            self._journal.record(_record(work, outcome))
+            done_px += work.region.box.height * work.region.box.width
+            tell(done_px / all_px)
+
         todo = (
             RegionWork(region, image, mask, self._predictor)
             for region in plan.regions()

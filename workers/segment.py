@@ -1,4 +1,4 @@
-"""Regions through a predictor: the next window is read and the last labels are written while the present one is predicted.
+"""Regions through a predictor: while one is predicted, the next is read and the last is written.
 
 One implementation for the queue's worker and for a run in one process: they differ in where work comes from and in what
 is done with an outcome.
@@ -23,7 +23,7 @@ from gigamask.pyramid.mask import MaskWriter
 from model.predictors import RegionPredictor
 
 Outcome = NDArray[np.int64] | None
-"""Pixels of the region by label, (256,), 255 = no data; or SKIPPED: the region has no valid pixel and nothing is written."""
+"""Pixels of the region by label, (256,), 255 = no data; or SKIPPED: no pixel is valid, and nothing is written."""
 
 SKIPPED: Outcome = None
 
@@ -71,7 +71,7 @@ def segment(work: Iterable[RegionWork | None], done: Done, failed: Failed) -> St
 
     work: pulled in a thread of its own, one ahead. It may block, and may yield None while it waits.
     done, failed: called one at a time, in order, in another thread; `failed` for any error of a region, after which the
-    next one has its turn. What `work`, `done` or `failed` raise ends everything and is raised here, when no thread is left.
+    next one has its turn. What `work`, `done` or `failed` raise ends everything and is raised here, with no thread left.
     """
     seconds, items = StageSeconds(), iter(work)
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
@@ -94,11 +94,13 @@ def _read_next(items: Iterator[RegionWork | None], seconds: StageSeconds) -> _In
         work = next(items)
     except StopIteration:
         return _End()
+    if work is None:
+        return None
     started = time.perf_counter()
     try:
-        return work and _InHand(work, window=_read(work))
+        return _InHand(work, window=_read(work))
     except Exception as exc:
-        return work and _InHand(work, error=exc)
+        return _InHand(work, error=exc)
     finally:
         seconds.read += time.perf_counter() - started
 
