@@ -21,7 +21,7 @@ check: .venv/.test  ## lint, types, direction of imports
 	$(BIN)/lint-imports
 
 bench: .venv/.test  ## speed and memory (takes long), one JSON line last
-	$(BIN)/python -m benchmarks.pipeline $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 setup: .venv/.test  ## what tests and checks need, in .venv
 

@@ -49,7 +49,7 @@ def told_errors(as_json: bool = False) -> Iterator[None]:
         yield
     except GigamaskError as exc:
         if as_json:
-            out.print_json(json.dumps({"error": {"code": exc.code, "detail": exc.message}}), indent=None)
+            out.print(json.dumps({"error": {"code": exc.code, "detail": exc.message}}), soft_wrap=True, markup=False)
         err.print(f"[bold red]error[/] [dim]({exc.code})[/] ", end="")
         err.print(exc.message, markup=False, soft_wrap=True)
         raise typer.Exit(1) from exc

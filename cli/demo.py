@@ -46,7 +46,7 @@ def run(folder: Path, settings: Settings, as_json: bool) -> None:
     if as_json:
         found = {"iou": {s.name: round(s.iou, 4) for s in scores}, "areas_px": report.areas_px}
         found |= {"seconds": round(report.seconds, 1), "out": str(zarr_root), "overlay": str(overlay)}
-        out.print_json(json.dumps(found), indent=None)
+        out.print(json.dumps(found), soft_wrap=True, markup=False)
         return
     out.print(_table(manifest, report.areas_px, scores))
     out.print(f"{report.megapixels:.1f} MP in {report.seconds:.1f} s ({report.megapixels / report.seconds:.2f} MP/s)")

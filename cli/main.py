@@ -186,7 +186,7 @@ def models(as_json: Json = False) -> None:
     with told_errors(as_json):
         manifests = ModelShelf(Settings().models).manifests()
     if as_json:
-        out.print_json(json.dumps([m.model_dump(mode="json") for m in manifests]), indent=None)
+        out.print(json.dumps([m.model_dump(mode="json") for m in manifests]), soft_wrap=True, markup=False)
         return
     table = Table("model", "version", "tile", "surround", "trained at", "classes", "licence")
     for m in manifests:
@@ -208,7 +208,7 @@ def info(image: Image, as_json: Json = False) -> None:
     with told_errors(as_json):
         found = inspect(image, ReadOptions(), Settings())
     if as_json:
-        out.print_json(found.model_dump_json(), indent=None)
+        out.print(found.model_dump_json(), soft_wrap=True, markup=False)
         return
     table = Table(show_header=False)
     table.add_row("size", f"{found.width} x {found.height} px ({found.megapixels:,.1f} MP)")
@@ -230,7 +230,7 @@ def doctor(as_json: Json = False) -> None:
 
     found = list(findings(Settings()))
     if as_json:
-        out.print_json(json.dumps([asdict(f) for f in found]), indent=None)
+        out.print(json.dumps([asdict(f) for f in found]), soft_wrap=True, markup=False)
     else:
         marks = {True: "[green]ok[/]", False: "[red]missing[/]", None: "[yellow]optional[/]"}
         table = Table("part", "", "found", "what to do")

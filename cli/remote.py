@@ -77,7 +77,7 @@ def follow(server: str, job_id: str) -> Json:
 
 def print_job(server: str, job: Json, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps(job), indent=None)
+        out.print(json.dumps(job), soft_wrap=True, markup=False)
         return
     table = Table(show_header=False)
     for name in ("id", "state", "stage", "model", "percent"):
@@ -94,7 +94,7 @@ def print_job(server: str, job: Json, as_json: bool) -> None:
 
 def print_jobs(jobs: list[Json], as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps(jobs), indent=None)
+        out.print(json.dumps(jobs), soft_wrap=True, markup=False)
         return
     table = Table("job", "state", "stage", "%", "model", "file")
     for job in jobs:

@@ -50,7 +50,8 @@ def test_every_route_stands_on_the_http_page() -> None:
 
 
 def _mapped_files() -> set[str]:
-    return set(re.findall(r"`((?:%s)/[\w/]+\.py)`" % "|".join(PACKAGES), page("ARCHITECTURE.md")))
+    packages = "|".join(PACKAGES)
+    return set(re.findall(rf"`((?:{packages})/[\w/]+\.py)`", page("ARCHITECTURE.md")))
 
 
 def test_the_map_in_architecture_names_every_module_and_no_other() -> None:

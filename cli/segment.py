@@ -1,0 +1,80 @@
+"""`gigamask segment`: one image in this process, with a progress bar and a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from cli.console import err, out, progress_bar
+from gigamask.job import JobOptions, Stage
+from gigamask.manifest import ModelShelf
+from gigamask.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.local import Progress, SegmentReport
+
+
+def segment_with_progress(
+    image: Path, model: str, out_path: Path, options: JobOptions, settings: Settings, *, overwrite: bool
+) -> SegmentReport:
+    """Raises UnknownModel, BadImage and their kin, Conflict where `out_path` exists."""
+    folder = ModelShelf(settings.models).folder(model)  # asked first: it needs no heavy import
+    from workers.local import segment_image
+
+    with progress_bar() as bar:
+        told = _Stages(bar)
+        return segment_image(image, folder, out_path, options, settings, told.show, overwrite=overwrite)
+
+
+class _Stages:
+    """One bar for each stage, made when it begins. Totals are in megapixels once they are known."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._tasks = {stage: bar.add_task(stage.value, total=None, start=False, visible=False) for stage in Stage}
+
+    def show(self, progress: Progress) -> None:
+        task = self._tasks[progress.stage]
+        if not self._bar.tasks[task].started:
+            self._bar.start_task(task)
+        total = progress.megapixels or 1.0
+        self._bar.update(task, total=total, completed=total * progress.fraction, visible=True)
+
+
+def print_report(report: SegmentReport, *, as_json: bool) -> None:
+    if as_json:
+        out.print(json.dumps(as_object(report)), soft_wrap=True, markup=False)
+        return
+    table = Table("class", "pixels", "share", *([f"area ({report.unit}^2)"] if report.areas else []))
+    total = max(1, sum(report.areas_px.values()))
+    for name, px in report.areas_px.items():
+        area = [f"{report.areas[name]:,.0f}"] if report.areas else []
+        table.add_row(name, f"{px:,}", f"{px / total:.1%}", *area)
+    out.print(table)
+    err.print(
+        f"{report.width} x {report.height} px ({report.megapixels:.1f} MP) in {report.seconds:.1f} s, "
+        f"{report.megapixels_per_s:.2f} MP/s; {report.regions_skipped} of {report.regions_total} regions had no data"
+    )
+    out.print(f"{report.out}", soft_wrap=True)
+
+
+def as_object(report: SegmentReport) -> dict[str, object]:
+    """What `--json` prints."""
+    return {
+        "width": report.width,
+        "height": report.height,
+        "megapixels": round(report.megapixels, 3),
+        "seconds": round(report.seconds, 3),
+        "megapixels_per_s": round(report.megapixels_per_s, 3),
+        "stage_seconds": {name: round(seconds, 3) for name, seconds in report.stage_seconds.items()},
+        "areas_px": report.areas_px,
+        "areas": report.areas,
+        "unit": report.unit and f"{report.unit}^2",
+        "no_data_px": report.no_data_px,
+        "regions": {"total": report.regions_total, "skipped": report.regions_skipped},
+        "out": str(report.out),
+    }
