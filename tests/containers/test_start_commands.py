@@ -147,10 +147,14 @@ def handles_sigterm(pid: int) -> bool:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_worker_starts_and_exits_0_on_sigterm(tmp_path: Path, redis_url: str, stage: str) -> None:
-    surroundings = environment(tmp_path, WORKER[0], redis_url)
+    surroundings = environment(tmp_path, WORKER[0], f"{redis_url}?client_name={stage}")
     with Redis.from_url(redis_url) as redis, started(start_words(*WORKER, stage), surroundings, tmp_path) as process:
-        before = len(redis.client_list())
-        wait_for(process, tmp_path, lambda: handles_sigterm(process.pid) and len(redis.client_list()) > before)
+
+        def ready() -> bool:
+            """It has opened its queue, and a SIGTERM would find its handler."""
+            return handles_sigterm(process.pid) and stage in {client["name"] for client in redis.client_list()}
+
+        wait_for(process, tmp_path, ready)
         assert check_health("worker", surroundings) == 0
         assert stop(process) == 0, (tmp_path / "said").read_text()
 
