@@ -15,6 +15,7 @@ from gigamask.store import Store
 from service import health, jobs, masks, models, problems, segment
 from service.draining import DrainRefused
 from service.parts import Parts, RootPath
+from service.schemas import ProblemView
 
 READ_HEADERS = ["Range", "If-Range", "If-None-Match"]
 SHOWN_HEADERS = ["Accept-Ranges", "Content-Length", "Content-Range", "ETag", "Location", "Retry-After"]
@@ -30,7 +31,13 @@ index = APIRouter(tags=["index"])
 
 
 def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelShelf) -> FastAPI:
-    app = FastAPI(title="Gigamask", version="0.1.0", description=DESCRIPTION, redirect_slashes=False)
+    app = FastAPI(
+        title="Gigamask",
+        version="0.1.0",
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        responses={422: {"model": ProblemView, "description": "The request is not valid."}},
+    )
     app.state.parts = Parts(settings, store, jobs_, shelf)
     for router in (index, segment.router, jobs.router, masks.router, models.router, health.router, problems.router):
         app.include_router(router)

@@ -17,7 +17,6 @@ from fastapi.responses import StreamingResponse
 
 from gigamask.errors import Conflict, NotFound
 from gigamask.job import Job
-from gigamask.pyramid.ozx import ozx_stream
 from service.files import send_file
 from service.parts import Parts, PartsDep
 from service.schemas import ProblemView
@@ -45,9 +44,9 @@ OZX_ANSWERS: Answers = {
 }
 
 
-@router.api_route(
+@router.head("/jobs/{job_id}/mask.zarr/{key:path}", include_in_schema=False)
+@router.get(
     "/jobs/{job_id}/mask.zarr/{key:path}",
-    methods=["GET", "HEAD"],
     summary="One key of the result's Zarr store",
     response_class=Response,
     responses=KEY_ANSWERS | PROBLEMS,
@@ -59,20 +58,21 @@ def read_key(job_id: JobId, key: str, request: Request, parts: PartsDep) -> Resp
     return send_file(request, path, CACHED, media_type)
 
 
-@router.api_route(
+@router.head("/jobs/{job_id}/mask.ozx", include_in_schema=False)
+@router.get(
     "/jobs/{job_id}/mask.ozx",
-    methods=["GET", "HEAD"],
     summary="The result in one file",
     response_class=Response,
     responses=OZX_ANSWERS | PROBLEMS,
 )
 def read_ozx(job_id: JobId, request: Request, parts: PartsDep) -> Response:
     """The OME-Zarr, stored without further compression in a ZIP64 that is made while it is sent."""
+    from gigamask.pyramid.ozx import ozx_stream  # loads tensorstore, which nothing else here needs
+
     root = published_mask(job_id, parts)
-    headers = CACHED | {"Content-Disposition": attachment(ozx_name(parts.jobs.get(job_id)))}
     stream = ozx_stream(root)
-    if hasattr(stream, "__len__"):
-        headers["Content-Length"] = str(len(stream))
+    name = attachment(ozx_name(parts.jobs.get(job_id)))
+    headers = CACHED | {"Content-Disposition": name, "Content-Length": str(len(stream))}
     blocks: Iterator[bytes] = iter(()) if request.method == "HEAD" else stream
     return StreamingResponse(blocks, headers=headers, media_type="application/zip")
 

@@ -28,6 +28,7 @@ from gigamask.store import new_id
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = {503: 5, 507: 60}
+CODES = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type", 416: "range_not_satisfiable"}
 
 log = logging.getLogger("gigamask.service")
 
@@ -65,7 +66,7 @@ def on_validation_error(request: Request, exc: RequestValidationError) -> Respon
 
 def on_http_exception(request: Request, exc: HTTPException) -> Response:
     phrase = HTTPStatus(exc.status_code).phrase
-    code = phrase.lower().replace(" ", "_").replace("-", "_")
+    code = CODES.get(exc.status_code, f"http_{exc.status_code}")
     if exc.status_code == 404 and exc.detail == phrase:
         exc.detail = "nothing is here; GET / lists what there is"
     return problem(request, exc.status_code, code, phrase, exc.detail, dict(exc.headers or {}))

@@ -69,26 +69,13 @@ class AreaView(BaseModel):
     unit: Literal["um^2", "m^2"] | None
 
 
-class ImageView(BaseModel):
-    """info: null until the image has been read."""
-
-    id: str
-    file_name: str
-    info: ImageInfo | None
-
-
-class LinksView(BaseModel):
-    """mask: root of the result's OME-Zarr; ozx: the same in one file; both null until the job has succeeded."""
-
-    self: str
-    mask: str | None
-    ozx: str | None
-
-
 class JobView(BaseModel):
-    """percent: over all stages. megapixels_per_s: of the segment stage, skipped regions included.
+    """percent: over all stages. rate_mp_per_s: megapixels a second of the segment stage, skipped regions included.
 
     eta_s: seconds until the last region; null while it cannot be told. no_data_px: pixels without data in the image.
+    image: null until the file has been read. image_id: to segment the same image again without a second upload.
+    links: `self`; once the job has succeeded also `mask`, the root of the result's OME-Zarr, and `ozx`, the same in one
+    file.
     """
 
     id: str
@@ -96,17 +83,19 @@ class JobView(BaseModel):
     stage: Stage
     percent: float
     regions: RegionsView
-    megapixels_per_s: float | None
+    rate_mp_per_s: float | None
     eta_s: float | None
     areas: list[AreaView]
     no_data_px: int
-    image: ImageView
+    image_id: str
+    file_name: str
+    image: ImageInfo | None
     model: str
     options: JobOptions
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    links: LinksView
+    links: dict[str, str]
     error: Problem | None
 
 
@@ -165,11 +154,13 @@ def view_job(job: Job, model: ModelManifest | None, root_path: str, now: datetim
         stage=job.stage,
         percent=percent(job),
         regions=RegionsView(done=job.regions_done, skipped=job.regions_skipped, total=job.regions_total),
-        megapixels_per_s=megapixels_per_s(job, now),
+        rate_mp_per_s=rate_mp_per_s(job, now),
         eta_s=eta_s(job, now),
         areas=areas(job, model),
         no_data_px=job.areas_px.get(NO_DATA, 0),
-        image=ImageView(id=job.image_id, file_name=job.file_name, info=job.image),
+        image_id=job.image_id,
+        file_name=job.file_name,
+        image=job.image,
         model=job.model,
         options=job.options,
         created_at=job.created_at,
@@ -199,7 +190,7 @@ def segment_seconds(job: Job, now: datetime) -> float:
     return max(0.0, ((job.finished_at or now) - job.segment_started_at).total_seconds())
 
 
-def megapixels_per_s(job: Job, now: datetime) -> float | None:
+def rate_mp_per_s(job: Job, now: datetime) -> float | None:
     seconds, done = segment_seconds(job, now), segmented_fraction(job)
     return round(job.image.megapixels * done / seconds, 3) if job.image and seconds and done else None
 
@@ -233,16 +224,10 @@ def _area(job: Job, label: LabelClass) -> AreaView:
     return AreaView.model_validate(label.model_dump() | {"px": px, "area": area, "unit": unit})
 
 
-def links(job: Job, root_path: str) -> LinksView:
-    here = f"{root_path}/jobs/{job.id}"
-    published = job.state is State.SUCCEEDED
-    return LinksView.model_validate(
-        {
-            "self": here,
-            "mask": f"{here}/mask.zarr" if published else None,
-            "ozx": f"{here}/mask.ozx" if published else None,
-        }
-    )
+def links(job: Job, root_path: str) -> dict[str, str]:
+    here = {"self": f"{root_path}/jobs/{job.id}"}
+    published = {name: f"{here['self']}/mask.{end}" for name, end in (("mask", "zarr"), ("ozx", "ozx"))}
+    return here | published if job.state is State.SUCCEEDED else here
 
 
 def view_model(manifest: ModelManifest, root_path: str) -> ModelView:

@@ -52,14 +52,12 @@ _FORM_SCHEMA = {
         "region_px": {"type": "integer", "enum": list(REGION_SIDES_PX)},
     },
 }
+_JSON_SCHEMA = SegmentRequest.model_json_schema()
+_JSON_SCHEMA["properties"]["options"] = _JSON_SCHEMA.pop("$defs")["SegmentOptions"]
 _BODY = {
     "required": True,
-    "content": {
-        "multipart/form-data": {"schema": _FORM_SCHEMA},
-        "application/json": {"schema": SegmentRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
-    },
+    "content": {"multipart/form-data": {"schema": _FORM_SCHEMA}, "application/json": {"schema": _JSON_SCHEMA}},
 }
-_BODY["content"]["application/json"]["schema"].pop("$defs")  # type: ignore[index]
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemView, "description": text}
     for status, text in {
@@ -100,7 +98,7 @@ async def segment(request: Request, parts: PartsDep, root_path: RootPath) -> Res
 
 def accepted(job: Job, model: ModelManifest, root_path: str) -> Response:
     view = view_job(job, model, root_path)
-    headers = {"Location": view.links.self, "Retry-After": str(retry_after_s(job, job.created_at) or 1)}
+    headers = {"Location": view.links["self"], "Retry-After": str(retry_after_s(job, job.created_at) or 1)}
     return JSONResponse(view.model_dump(mode="json"), 202, headers)
 
 
@@ -112,7 +110,7 @@ async def _read_request(request: Request) -> SegmentRequest:
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_JSON_BYTES:
-            raise HTTPException(413, f"a JSON body has at most {MAX_JSON_BYTES} bytes")
+            raise UploadTooLarge(f"a JSON body has at most {MAX_JSON_BYTES} bytes")
     return _checked(SegmentRequest, _parse_json(bytes(body), "body"), "body")
 
 

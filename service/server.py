@@ -5,6 +5,7 @@ Headers of proxies are not believed: nothing here depends on them. h11 parses HT
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
@@ -21,6 +22,7 @@ from service.uploads import remove_stale_uploads
 
 MAX_HEAD_BYTES = 64 * 1024
 SHUTDOWN_S = 10
+CLEAN_UP_S = 5.0
 STALE_UPLOAD_S = 24 * 3600.0
 KEEP_ALIVE_S = 15
 
@@ -37,6 +39,12 @@ class Server(uvicorn.Server):
         if self.started and self.servers:
             self._on_ready(url_of(self.servers[0].sockets[0].getsockname()))
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn cancels what will not end and lets the signal end the process; cancelled uploads clean up before."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=CLEAN_UP_S)
+
 
 def url_of(address: tuple[str, int]) -> str:
     """address: (host, port, ...) of a bound socket. An address that means all of them is shown as this machine."""
@@ -49,7 +57,7 @@ def say_url(url: str) -> None:
     sys.stdout.flush()
 
 
-def build_config(settings: Settings) -> uvicorn.Config:
+def build_config(settings: Settings, shutdown_s: int = SHUTDOWN_S) -> uvicorn.Config:
     store = Store(settings.store.absolute())
     app = create_app(settings, store, open_jobs(settings), ModelShelf(settings.models))
     return uvicorn.Config(
@@ -62,14 +70,14 @@ def build_config(settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=SHUTDOWN_S,
+        timeout_graceful_shutdown=shutdown_s,
         log_config=None,
         access_log=False,
     )
 
 
-def run(settings: Settings, on_ready: Callable[[str], None] = say_url) -> None:
-    """Serve until SIGTERM or SIGINT; what is under way then has ten seconds to end."""
+def run(settings: Settings, on_ready: Callable[[str], None] = say_url, shutdown_s: int = SHUTDOWN_S) -> None:
+    """Serve until SIGTERM or SIGINT; what is under way then has `shutdown_s` seconds to end."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     remove_stale_uploads(Store(settings.store.absolute()), STALE_UPLOAD_S)
-    Server(build_config(settings), on_ready).run()
+    Server(build_config(settings, shutdown_s), on_ready).run()
