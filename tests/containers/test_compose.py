@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockerfile import read_stages
 
 from gigamask.settings import Settings
+from tests.containers.dockerfile import read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "docker-compose.yml"

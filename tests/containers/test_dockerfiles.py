@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from dockerfile import Stage, read_stages
+
+from tests.containers.dockerfile import Stage, read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))

@@ -9,8 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from dockerfile import read_stages
 from packaging.requirements import Requirement
+
+from tests.containers.dockerfile import read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]

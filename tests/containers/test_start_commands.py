@@ -16,10 +16,10 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from dockerfile import read_stages
 from redis import Redis
 
 from gigamask.queue.embedded import embedded_redis
+from tests.containers.dockerfile import read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S, STOP_S = 60.0, 30.0
