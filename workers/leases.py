@@ -13,15 +13,17 @@ log = logging.getLogger(__name__)
 
 RENEWALS_IN_A_LEASE = 3
 
+Key = tuple[str, int]
+
 
 class Leases:
-    """Held deliveries by id. One whose renewal was refused is lost: somebody else does its work."""
+    """What is held. A delivery whose renewal was refused is lost: somebody else does its work."""
 
     def __init__(self, stream: WorkStream, lease_s: float) -> None:
         self._stream = stream
         self._pause_s = lease_s / RENEWALS_IN_A_LEASE
-        self._held: dict[str, Delivery] = {}
-        self._lost: set[str] = set()
+        self._held: dict[Key, Delivery] = {}
+        self._lost: set[Key] = set()
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew_all_again_and_again, name="leases", daemon=True)
@@ -38,18 +40,17 @@ class Leases:
 
     def hold(self, delivery: Delivery) -> None:
         with self._lock:
-            self._held[delivery.id] = delivery
-            self._lost.discard(delivery.id)
+            self._held[_key(delivery)] = delivery
 
     def drop(self, delivery: Delivery) -> None:
         """Renew it no more."""
         with self._lock:
-            self._held.pop(delivery.id, None)
-            self._lost.discard(delivery.id)
+            self._held.pop(_key(delivery), None)
+            self._lost.discard(_key(delivery))
 
     def lost(self, delivery: Delivery) -> bool:
         with self._lock:
-            return delivery.id in self._lost
+            return _key(delivery) in self._lost
 
     def _renew_all_again_and_again(self) -> None:
         while not self._over.wait(self._pause_s):
@@ -66,6 +67,11 @@ class Leases:
             log.warning("cannot renew for now: %s", exc)
             return
         with self._lock:
-            if delivery.id in self._held:  # not acknowledged meanwhile
-                self._lost.add(delivery.id)
+            if _key(delivery) in self._held:  # not acknowledged meanwhile
+                self._lost.add(_key(delivery))
                 log.warning("lost the lease: %s", delivery)
+
+
+def _key(delivery: Delivery) -> Key:
+    """A message that was lost and claimed again is another delivery."""
+    return delivery.id, delivery.deliveries

@@ -29,6 +29,10 @@ MENDED_BY_TIME = (QueueUnavailable, InsufficientStorage)
 DISCARD = "discard"
 
 
+class Interrupted(Exception):
+    """The work is no longer wanted: the job is final, or has left this stage."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """burst: stop when the stream is empty. stopping: finish what is in hand, claim nothing new."""
@@ -61,13 +65,19 @@ class Worker:
                 yield delivery
 
     @contextmanager
-    def attempt(self, delivery: Delivery) -> Iterator[None]:
-        """The work on one delivery, and what becomes of it. No error of that work ends the worker."""
+    def guard(self, delivery: Delivery) -> Iterator[None]:
+        """A part of the work on one delivery: no error of it ends the worker."""
         try:
             yield
-            self.finished(delivery)
         except Exception as exc:
             self.failed(delivery, exc)
+
+    @contextmanager
+    def attempt(self, delivery: Delivery) -> Iterator[None]:
+        """The work on one delivery, or its last part: acknowledged after it."""
+        with self.guard(delivery):
+            yield
+            self.finished(delivery)
 
     def finished(self, delivery: Delivery) -> None:
         """Acknowledge, unless the lease was lost: then the message is somebody else's."""
@@ -77,7 +87,10 @@ class Worker:
     def failed(self, delivery: Delivery, exc: Exception) -> None:
         lost = self.leases.lost(delivery)
         self.leases.drop(delivery)
-        log.error("attempt %d failed: %s", delivery.deliveries, _told(delivery), exc_info=exc)
+        if isinstance(exc, Interrupted):
+            log.info("no longer wanted: %s", _told(delivery))
+        else:
+            log.error("attempt %d failed: %s", delivery.deliveries, _told(delivery), exc_info=exc)
         if lost:
             return
         try:
@@ -87,10 +100,7 @@ class Worker:
 
     def is_cancelled(self, delivery: Delivery) -> bool:
         """The job is final (or gone), or the work is another worker's by now."""
-        if self.leases.lost(delivery):
-            return True
-        now = self.jobs.state(delivery.job_id)
-        return now is None or now[0].final
+        return self.leases.lost(delivery) or self._is_final(delivery)
 
     def _is_wanted(self, delivery: Delivery) -> bool:
         if delivery.deliveries > self.settings.max_attempts:
@@ -98,13 +108,19 @@ class Worker:
             return False
         if delivery.fields.get("act") == DISCARD:
             return True
-        if self.is_cancelled(delivery):
+        if self._is_final(delivery):
             self._close(delivery)
             return False
         return True
 
+    def _is_final(self, delivery: Delivery) -> bool:
+        now = self.jobs.state(delivery.job_id)
+        return now is None or now[0].final
+
     def _settle(self, delivery: Delivery, exc: Exception) -> None:
-        if isinstance(exc, GigamaskError) and not isinstance(exc, MENDED_BY_TIME):
+        if isinstance(exc, Interrupted):
+            self._close(delivery)
+        elif isinstance(exc, GigamaskError) and not isinstance(exc, MENDED_BY_TIME):
             problem = Problem(code=exc.code, detail=exc.message, region=delivery.region)
             self.jobs.fail(delivery.job_id, problem)
             self._close(delivery)

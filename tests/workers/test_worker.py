@@ -215,4 +215,10 @@ def test_whatever_ends_an_ingest_lets_its_image_go(jobs, settings, connection) -
             for thread in threads:
                 thread.join()
         assert done[-1] == second and done.count(second) == 1
-        assert connection.call("KEYS", "gigamask:ingest:*", ) == []
+        assert (
+            connection.call(
+                "KEYS",
+                "gigamask:ingest:*",
+            )
+            == []
+        )

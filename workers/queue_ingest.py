@@ -1,0 +1,60 @@
+"""The ingest stage on the queue: an uploaded file becomes a pyramid and a plan, and its regions are queued.
+
+Done twice it changes nothing: a pyramid that stands is taken as it is, a job that has left this stage is left alone.
+Two jobs on one image do not read it at once: one takes it, the others are queued again when it is let go.
+"""
+
+from __future__ import annotations
+
+from gigamask.image_info import ImageInfo
+from gigamask.job import Job, Stage
+from gigamask.plan import Plan, plan_regions
+from gigamask.queue.stream import Delivery
+from gigamask.store import partial
+from workers.pace import Stop, Teller
+from workers.worker import Worker
+
+
+def run_ingest(worker: Worker) -> None:
+    for delivery in worker.deliveries():
+        with worker.attempt(delivery):
+            _ingest(worker, delivery)
+
+
+def _ingest(worker: Worker, delivery: Delivery) -> None:
+    job = worker.jobs.get(delivery.job_id)
+    if job.stage is not Stage.INGEST or not worker.jobs.take_image(job.id, job.image_id):
+        return
+    worker.jobs.start(job.id)
+    info = _pyramid(worker, job, delivery)
+    plan = job_plan(worker, job, info)
+    _create_mask(worker, job, plan)
+    worker.jobs.start_segment(job.id, info, plan.region_px, plan.region_count)
+
+
+def job_plan(worker: Worker, job: Job, info: ImageInfo) -> Plan:
+    """Raises UnknownModel, BadModel or InvalidOption."""
+    return plan_regions(info.shape, worker.shelf.manifest(job.model), job.region_px or job.options.region_px)
+
+
+def _pyramid(worker: Worker, job: Job, delivery: Delivery) -> ImageInfo:
+    from gigamask.pyramid.image import ImagePyramid
+
+    root = worker.store.image_zarr(job.image_id)
+    if root.exists():
+        return ImagePyramid(root).info
+    from workers.ingest import ingest
+
+    source = worker.store.image_source(job.image_id)
+    tell = Teller(lambda fraction: worker.jobs.note_ingest(job.id, fraction))
+    stop = Stop(lambda: worker.is_cancelled(delivery))
+    return ingest(source, root, job.options.read, worker.settings, tell, stop)
+
+
+def _create_mask(worker: Worker, job: Job, plan: Plan) -> None:
+    """Before the regions are queued, so that a region never has to make what it writes into."""
+    from gigamask.pyramid.mask import MaskWriter, mask_folder
+
+    target = worker.store.mask_zarr(job.id)
+    if not target.exists():
+        MaskWriter(mask_folder(partial(target), job.model), plan).create()
