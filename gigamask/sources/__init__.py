@@ -1,0 +1,1 @@
+"""An untrusted file becomes rows of upright uint8 pixels. Import `gigamask.sources.source`."""
