@@ -49,8 +49,8 @@ def test_windows_are_shifted_into_the_image_as_in_training(shape: tuple[int, int
         assert 0 <= offset.y0 <= (alpha - 1) * tile_px
         assert 0 <= offset.x0 <= (alpha - 1) * tile_px
         for window in (tile.local, tile.surround):
-            assert window.y0 == 0 or 0 < window.y0 and window.y1 <= shape[0]
-            assert window.x0 == 0 or 0 < window.x0 and window.x1 <= shape[1]
+            assert window.y0 == 0 or (window.y0 > 0 and window.y1 <= shape[0])
+            assert window.x0 == 0 or (window.x0 > 0 and window.x1 <= shape[1])
 
 
 def test_away_from_the_border_a_surround_has_the_centre_of_its_tile() -> None:

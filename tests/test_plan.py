@@ -28,7 +28,7 @@ def at_level(box: Box, level: int) -> Box:
     return Box(box.y0 >> level, box.x0 >> level, -(-box.y1 >> level), -(-box.x1 >> level))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_regions_and_their_kept_boxes_cover_the_image_exactly_once(plan: Plan) -> None:
     in_regions, in_tiles = np.zeros(plan.shape, np.uint8), np.zeros(plan.shape, np.uint8)
@@ -42,7 +42,7 @@ def test_regions_and_their_kept_boxes_cover_the_image_exactly_once(plan: Plan) -
     assert (in_tiles == 1).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_a_region_is_one_shard_of_each_level_that_it_writes_and_no_other_region_touches_it(plan: Plan) -> None:
     for level in range(plan.region_levels):
@@ -56,7 +56,7 @@ def test_a_region_is_one_shard_of_each_level_that_it_writes_and_no_other_region_
         assert len(shards) == plan.region_count
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_shards_are_whole_chunks_at_every_level(plan: Plan) -> None:
     for level in range(plan.levels):
@@ -64,7 +64,7 @@ def test_shards_are_whole_chunks_at_every_level(plan: Plan) -> None:
     assert plan.region_levels == plan.levels or plan.shard_px(plan.region_levels - 1) == CHUNK_PX
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_a_region_reads_all_that_its_tiles_see_of_the_image_and_no_more(plan: Plan) -> None:
     for region in plan.regions():

@@ -85,11 +85,20 @@ def segment_image(
     """
     _require_place(out, overwrite)
     predictor = load_predictor(model_folder, settings.engine, settings.batch_tiles, settings.threads or None)
-    with Journal(out.with_name(out.name + ".journal")) as journal:
+    with _journal_of(out) as journal:
         run = _Run(source, out, options, settings, predictor, journal, progress)
-        report = run.report(*run.do())
-        journal.remove()
-    return report
+        return run.report(*run.do())
+
+
+@contextmanager
+def _journal_of(out: Path) -> Iterator[Journal]:
+    """Kept only while there is something to go on with."""
+    with Journal(out.with_name(out.name + ".journal")) as journal:
+        try:
+            yield journal
+        finally:
+            if not partial(out).exists():
+                journal.remove()
 
 
 def _require_place(out: Path, overwrite: bool) -> None:
@@ -174,7 +183,9 @@ class _Run:
         if not (self._root / "zarr.json").is_file():
             from workers.ingest import ingest
 
-            ingest(self._source, self._root, self._options.read, self._settings, self._tell(Stage.INGEST))
+            tell = self._tell(Stage.INGEST)
+            ingest(self._source, self._root, self._options.read, self._settings, tell)
+            tell(1.0)
         return ImagePyramid(self._root)
 
     def _segment(self, image: ImagePyramid, plan: Plan) -> None:
@@ -184,6 +195,7 @@ class _Run:
 
         finished = set(self._journal.records)
         done_px, all_px = sum(self._areas_px().values()), plan.shape[0] * plan.shape[1]
+        tell(done_px / all_px)
 
         def done(work: RegionWork, outcome: Outcome) -> None:
             nonlocal done_px
@@ -206,6 +218,7 @@ class _Run:
             self._out.rename(replaced)
         tell = self._tell(Stage.ASSEMBLE, image.info)
         assemble(self._root, self._out, plan, self._manifest, self._areas_px(), self._options, tell)
+        tell(1.0)
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _areas_px(self) -> dict[int, int]:

@@ -70,8 +70,9 @@ def segment(work: Iterable[RegionWork | None], done: Done, failed: Failed) -> St
     """Segment what `work` yields, in order; at most three regions are in hand.
 
     work: pulled in a thread of its own, one ahead. It may block, and may yield None while it waits.
-    done, failed: called one at a time, in order, in another thread; `failed` for any error of a region, after which the
-    next one has its turn. What `work`, `done` or `failed` raise ends everything and is raised here, with no thread left.
+    done, failed: called one at a time, in order, in another thread; `failed` for any error of a region, after which
+    the next one has its turn. What `work`, `done` or `failed` raise ends everything and is raised here, with no thread
+    left.
     """
     seconds, items = StageSeconds(), iter(work)
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
