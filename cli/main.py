@@ -224,6 +224,7 @@ def doctor(as_json: Json = False) -> None:
     """Tell what this machine has, what is missing, and how to get it. Exit code 1 if something needed is missing."""
     from dataclasses import asdict
 
+    from rich.markup import escape
     from rich.table import Table
 
     from cli.doctor import findings
@@ -235,7 +236,7 @@ def doctor(as_json: Json = False) -> None:
         marks = {True: "[green]ok[/]", False: "[red]missing[/]", None: "[yellow]optional[/]"}
         table = Table("part", "", "found", "what to do")
         for f in found:
-            table.add_row(f.part, marks[f.ok], f.found, "" if f.ok else f.remedy)
+            table.add_row(f.part, marks[f.ok], escape(f.found), "" if f.ok else escape(f.remedy))
         out.print(table)
     if any(f.ok is False for f in found):
         raise typer.Exit(1)

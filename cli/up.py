@@ -114,7 +114,7 @@ def supervise(family: list[Child]) -> None:
 
 def run(settings: Settings, segment_workers: int, embedded: bool) -> None:
     """Until SIGTERM or SIGINT. Raises QueueUnavailable where the embedded Redis does not start."""
-    chosen = settings.model_copy(update={"port": settings.port or _free_port(settings.host)})
+    chosen = settings.model_copy(update={"port": settings.port or free_port(settings.host)})
     err.print(f"store {chosen.store.absolute()}\nservice http://{chosen.host}:{chosen.port} (docs at /docs)")
     if not embedded:
         supervise(children(chosen, chosen.redis_url, segment_workers))
@@ -125,6 +125,6 @@ def run(settings: Settings, segment_workers: int, embedded: bool) -> None:
         supervise(children(chosen, redis_url, segment_workers))
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
     with socket.create_server((host, 0)) as listener:
         return int(listener.getsockname()[1])
