@@ -22,6 +22,7 @@ import pytest
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
+from service.draining import LINGER_BYTES
 from service.server import url_of
 from tests.service.conftest import MODEL, Served, expected_labels, kept_files, publish_job, serving
 
@@ -53,11 +54,11 @@ def connected(served: Served) -> Iterator[socket.socket]:
 
 def answer_of(link: socket.socket) -> tuple[int, dict[str, object]]:
     """Status and JSON body; reads no further than the body, so that a connection that stays open does not matter."""
-    stream = link.makefile("rb")
-    status = int(stream.readline().split()[1])
-    lines = iter(lambda: stream.readline().strip(), b"")
-    fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-    return status, json.loads(stream.read(int(fields[b"content-length"])))
+    with link.makefile("rb") as stream:
+        status = int(stream.readline().split()[1])
+        lines = iter(lambda: stream.readline().strip(), b"")
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+        return status, json.loads(stream.read(int(fields[b"content-length"])))
 
 
 def image_pieces(mib: int) -> Iterator[bytes]:
@@ -119,11 +120,19 @@ def test_five_gibibytes_over_the_limit_are_refused_before_the_body(settings: Set
         assert not kept_files(served.store)
 
 
-def test_a_sender_that_will_not_stop_still_hears_why(settings: Settings, store: Store) -> None:
-    """httpx sends on until it fails; without draining, a reset would eat the answer."""
+def test_a_sender_that_will_not_stop_hears_why_and_is_then_cut_off(settings: Settings, store: Store) -> None:
+    """Without draining, a reset would eat the answer; without an end to it, the sender would send all of it in vain."""
     with serving(settings, max_upload_bytes=MIB) as served:
-        answer = post_pieces(served, image_pieces(40))
-        assert (answer.status_code, answer.json()["code"]) == (413, "upload_too_large")
+        with connected(served) as link:
+            link.sendall(head(100 * 2**30))
+            for _ in range(3):  # it hears nothing before it has sent what it had at hand
+                link.sendall(bytes(MIB))
+                time.sleep(0.2)
+            status, body = answer_of(link)
+            assert (status, body["code"]) == (413, "upload_too_large")
+            with pytest.raises(OSError):
+                for _ in range(2 * LINGER_BYTES // MIB):
+                    link.sendall(bytes(MIB))
         assert not kept_files(served.store)
 
 
