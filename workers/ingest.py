@@ -93,6 +93,7 @@ def _start(noise: IO[bytes]) -> subprocess.Popen[bytes]:
     paths = [str(home), *filter(None, [os.environ.get("PYTHONPATH")])]
     # one arena: glibc gives every decoding thread its own otherwise, and keeps what they free (malloc(3), M_ARENA_MAX)
     surroundings = {"PYTHONPATH": os.pathsep.join(paths), "VIPS_CONCURRENCY": "1", "MALLOC_ARENA_MAX": "1"}
+    surroundings["MALLOC_MMAP_THRESHOLD_"] = str(1024**2)  # freed blocks of pixels go back at once
     return subprocess.Popen(
         [sys.executable, "-m", "workers.ingest_child"],
         stdin=subprocess.PIPE,

@@ -1,8 +1,9 @@
 """Upright rows from rows stored in any of the eight orientations (TIFF 6.0 tag 274, EXIF).
 
 1 as stored; 2 mirrored left-right; 3 turned by 180 degrees; 4 mirrored top-bottom; 5 transposed; 6 to be turned 90
-degrees clockwise; 7 transposed along the other diagonal; 8 to be turned 90 degrees counter-clockwise. All but 1 and 2 need the last stored rows
-before the first upright one, so the image goes through a temporary file, in slabs of columns.
+degrees clockwise; 7 transposed along the other diagonal; 8 to be turned 90 degrees counter-clockwise.
+All but 1 and 2 need the last stored rows before the first upright one, so the image goes through a temporary file,
+in slabs of columns.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """TIFF tiles and strips one by one: located by tifffile, decoded by imagecodecs, or by libvips where it is JPEG.
 
-Takes the codecs that the libvips in the wheel lacks (it would yield black without an error), planar-separate
-files, and everything tiled, because libvips holds two whole rows of tiles. JPEG goes through libvips one tile at
-a time: imagecodecs is silent about a damaged stream, libvips with `fail_on="warning"` is not.
+Takes the codecs that the libvips in the wheel lacks (it would yield black without an error), and whatever else it can:
+libvips holds two whole rows of tiles, or several strips, so that its memory grows with the width. JPEG goes through
+libvips one tile at a time: imagecodecs is silent about a damaged stream, libvips with `fail_on="warning"` is not.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from gigamask.errors import BadImage, ImageTooLarge
 from gigamask.sources.blocks import CellGrid, Pixels, rows_of
 from gigamask.sources.libvips import library
-from gigamask.sources.limits import MAX_CELL_BYTES, translated
+from gigamask.sources.limits import BLOCK_BYTES, MAX_CELL_BYTES, translated
 from gigamask.sources.tiff_header import CIELAB, MINISBLACK, MINISWHITE, PALETTE, RGB, SEPARATED, YCBCR, TiffHeader
 
 JPEG = 7
 _TRANSPARENCY = 4
+_WHOLE_STRIP_BYTES = 32 * 1024**2  # larger ones are left to libvips, which reads them by scanlines
 _VIPS_CODECS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50001}
 _CELL_CODECS = {1, 5, 7, 8, 32773, 32946, 33005, 34712, 34887, 34925, 50000, 50001, 50002, 52546}
 _RGB_INSIDE = {JPEG, 34712, 50001, 50002, 52546}  # codecs whose decoder turns YCbCr into RGB
@@ -31,14 +32,21 @@ _RGB_INSIDE = {JPEG, 34712, 50001, 50002, 52546}  # codecs whose decoder turns Y
 
 def takes_cells(h: TiffHeader) -> bool:
     """Whether this page is read here; libvips takes it otherwise."""
-    odd = h.photometric in (PALETTE, CIELAB, _TRANSPARENCY)
-    here = h.tiled or h.separate or odd or h.codec not in _VIPS_CODECS
-    return here and h.codec in _CELL_CODECS and _plain_samples(h)
+    if h.codec not in _CELL_CODECS or not _plain_samples(h):
+        return False
+    return h.tiled or h.separate or not libvips_takes(h) or _segment_bytes(h) <= _WHOLE_STRIP_BYTES
+
+
+def _segment_bytes(h: TiffHeader) -> int:
+    """Of one tile or strip, decoded."""
+    assert h.dtype is not None
+    return h.cell[0] * h.cell[1] * (1 if h.separate else h.bands) * h.dtype.itemsize
 
 
 def libvips_takes(h: TiffHeader) -> bool:
     """libvips has no tiles of less than 8 bits."""
-    return h.codec in _VIPS_CODECS and h.photometric != CIELAB and not (h.tiled and h.bits < 8)
+    known = h.photometric not in (PALETTE, CIELAB, _TRANSPARENCY) or h.bits < 8
+    return h.codec in _VIPS_CODECS and known and not (h.tiled and h.bits < 8)
 
 
 def _plain_samples(h: TiffHeader) -> bool:
@@ -58,8 +66,7 @@ class Segments:
 
 def locate_segments(h: TiffHeader) -> Segments:
     """Raises BadImage where the tables are short, overrun the file or hold nothing, ImageTooLarge for a huge cell."""
-    assert h.dtype is not None
-    cell_bytes = h.cell[0] * h.cell[1] * (1 if h.separate else h.bands) * h.dtype.itemsize
+    cell_bytes = _segment_bytes(h)
     if cell_bytes > MAX_CELL_BYTES:
         raise ImageTooLarge(
             f"one {'tile' if h.tiled else 'strip'} decodes to {cell_bytes:,} bytes; at most {MAX_CELL_BYTES:,} are read"
@@ -103,20 +110,29 @@ def cell_rows(h: TiffHeader, segments: Segments) -> Iterator[Pixels]:
             decoder = _Decoder(h, segments, page, open_files.enter_context(h.path.open("rb")).fileno())
         bands = h.bands + bool(segments.gaps)
         assert h.dtype is not None
-        yield from rows_of(CellGrid(h.height, h.width, *h.cell, bands, h.dtype, decoder.read))
+        height = h.cell[0] * decoder.strips
+        yield from rows_of(CellGrid(h.height, h.width, height, h.cell[1], bands, h.dtype, decoder.read))
 
 
 class _Decoder:
-    """Stateless after construction, so that threads may share it."""
+    """Stateless after construction, so that threads may share it. strips: how many strips make a cell."""
 
     def __init__(self, header: TiffHeader, segments: Segments, page: Any, descriptor: int) -> None:
         self._h, self._segments, self._page, self._descriptor = header, segments, page, descriptor
         self._tables: bytes | None = page.jpegtables
         self._down, self._across = -(-header.height // header.cell[0]), -(-header.width // header.cell[1])
         self._decode = page.decode
+        self.strips = 1 if header.tiled else max(1, BLOCK_BYTES // _segment_bytes(header))
 
     def read(self, row: int, col: int) -> Pixels:
         """-> (cell height, cell width, bands)"""
+        if self.strips == 1:
+            return self._cell(row, col)
+        first = row * self.strips
+        return np.concatenate([self._cell(i, col) for i in range(first, min(first + self.strips, self._down))])
+
+    def _cell(self, row: int, col: int) -> Pixels:
+        """One tile, or one strip, of all bands."""
         index = row * self._across + col
         planes = range(self._h.bands) if self._h.separate else range(1)
         parts = [self._segment(index + plane * self._down * self._across) for plane in planes]
