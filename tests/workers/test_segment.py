@@ -200,23 +200,29 @@ def test_a_region_that_cannot_be_read_or_written_is_told_and_the_others_go_on(sc
 
 
 def test_reading_and_writing_overlap_prediction(scripted: Script) -> None:
-    """Region 1 waits until region 2 was pulled and region 0 was told: in sequence, for ever."""
-    pulled, told = threading.Event(), threading.Event()
+    """While region 1 is predicted, region 2 is pulled and region 0 is told: in sequence, one would wait for ever."""
+    predicting, pulled, told = threading.Event(), threading.Event(), threading.Event()
 
     def wait_at_1(region: Region) -> None:
         if region.index == 1:
-            assert pulled.wait(20)
-            assert told.wait(20)
+            predicting.set()
+            assert pulled.wait(5)
+            assert told.wait(5)
 
     run = scripted(wait_at_1)
 
     def work() -> Iterator[RegionWork]:
         for item in run.work(only=(0, 1, 2)):
             if item.region.index == 2:
+                assert predicting.wait(5)
                 pulled.set()
             yield item
 
-    segment(work(), lambda work, outcome: told.set(), refuse)
+    def done(work: RegionWork, outcome: Outcome) -> None:
+        assert work.region.index > 0 or predicting.wait(5)
+        told.set()
+
+    segment(work(), done, refuse)
 
 
 def test_at_most_three_regions_are_in_hand(scripted: Script) -> None:
