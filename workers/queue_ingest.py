@@ -6,13 +6,17 @@ Two jobs on one image do not read it at once: one takes it, the others are queue
 
 from __future__ import annotations
 
+import logging
+
 from gigamask.image_info import ImageInfo
 from gigamask.job import Job, Stage
 from gigamask.plan import Plan, plan_regions
 from gigamask.queue.stream import Delivery
 from gigamask.store import partial
 from workers.pace import Stop, Teller
-from workers.worker import Worker
+from workers.worker import Interrupted, Worker
+
+log = logging.getLogger(__name__)
 
 
 def run_ingest(worker: Worker) -> None:
@@ -38,17 +42,22 @@ def job_plan(worker: Worker, job: Job, info: ImageInfo) -> Plan:
 
 
 def _pyramid(worker: Worker, job: Job, delivery: Delivery) -> ImageInfo:
+    """Raises Interrupted, or what `ingest` raises."""
     from gigamask.pyramid.image import ImagePyramid
 
     root = worker.store.image_zarr(job.image_id)
     if root.exists():
         return ImagePyramid(root).info
-    from workers.ingest import ingest
+    from workers.ingest import IngestStopped, ingest
 
     source = worker.store.image_source(job.image_id)
+    log.info("reading %s for job %s", source.name, job.id)
     tell = Teller(lambda fraction: worker.jobs.note_ingest(job.id, fraction))
     stop = Stop(lambda: worker.is_cancelled(delivery))
-    return ingest(source, root, job.options.read, worker.settings, tell, stop)
+    try:
+        return ingest(source, root, job.options.read, worker.settings, tell, stop)
+    except IngestStopped as exc:
+        raise Interrupted from exc
 
 
 def _create_mask(worker: Worker, job: Job, plan: Plan) -> None:

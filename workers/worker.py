@@ -24,6 +24,7 @@ from workers.leases import Leases
 log = logging.getLogger(__name__)
 
 CLAIM_WAIT_MS = 500
+BURST_WAIT_MS = 20
 PAUSE_S = 2.0
 MENDED_BY_TIME = (QueueUnavailable, InsufficientStorage)
 DISCARD = "discard"
@@ -52,7 +53,7 @@ class Worker:
         """What is to be done, held until `finished` or `failed`; without end, unless stopped or in a burst."""
         while not self.stopping.is_set():
             try:
-                delivery = self.stream.claim(self.consumer, CLAIM_WAIT_MS)
+                delivery = self.stream.claim(self.consumer, BURST_WAIT_MS if self.burst else CLAIM_WAIT_MS)
                 if delivery is None and self.burst and self.stream.length() == 0:
                     return
                 wanted = delivery is not None and self._is_wanted(delivery)
@@ -85,16 +86,14 @@ class Worker:
         self._close(delivery)
 
     def failed(self, delivery: Delivery, exc: Exception) -> None:
-        lost = self.leases.lost(delivery)
         self.leases.drop(delivery)
         if isinstance(exc, Interrupted):
             log.info("no longer wanted: %s", _told(delivery))
         else:
             log.error("attempt %d failed: %s", delivery.deliveries, _told(delivery), exc_info=exc)
-        if lost:
-            return
         try:
-            self._settle(delivery, exc)
+            if self.stream.renew(delivery):  # else another worker has it, whose files may have been what failed us
+                self._settle(delivery, exc)
         except QueueUnavailable as silence:
             log.warning("%s; %s comes back after its lease", silence, _told(delivery))
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from gigamask.job import Job, JobOptions, Stage, State
 from gigamask.queue import keys
@@ -103,3 +105,27 @@ def test_a_segment_worker_killed_in_the_midst_of_regions_leaves_the_same_bytes(
 
 def regions_done(jobs: JobStore, *some: Job) -> int:
     return sum(jobs.get(job.id).regions_done for job in some)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the decoding child that its worker died")
+def test_an_ingest_worker_killed_while_it_reads_is_made_good(
+    jobs: JobStore, settings: Settings, connection: Connection
+) -> None:
+    """Another job waits for the same image meanwhile; both get it."""
+    store, image_id, side = Store(settings.store), new_id(), 6000
+    path = store.image(image_id) / "source" / "a.tif"
+    path.parent.mkdir(parents=True)
+    tifffile.imwrite(path, np.zeros((side, side), np.uint8), compression="lzw", rowsperstrip=16)
+    first, second = (jobs.submit(image_id, "a.tif", "slow", JobOptions(region_px=4096)) for _ in range(2))
+    slow_model(settings.models[0] / "slow")
+
+    unfinished = partial(store.image_zarr(image_id))
+    with worker(Stage.INGEST, settings) as victim:
+        wait_until(lambda: (unfinished / "0").exists())
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.wait()
+    assert not store.image_zarr(image_id).exists(), "it was read before the worker was killed"
+    finish(settings, Stage.INGEST)
+    assert {jobs.get(job.id).stage for job in (first, second)} == {Stage.SEGMENT}
+    assert store.image_zarr(image_id).exists() and not unfinished.exists()
+    assert connection.call("KEYS", "gigamask:ingest:*") == []

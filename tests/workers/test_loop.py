@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from gigamask.geometry import Box
 from gigamask.job import Job, JobOptions, Stage, State
@@ -194,6 +196,74 @@ def test_a_poisonous_region_fails_its_job_and_no_other(
     (_id, letter), *_more = connection.call("XRANGE", keys.DEAD, "-", "+")
     assert letter["job"] == bad.id and letter["deliveries"] == str(settings.max_attempts)
     assert not partial(store.mask_zarr(bad.id)).exists()
+
+
+def uploaded(store: Store, write: Callable[[Path], object], name: str = "a.png") -> str:
+    """An image as it came, not yet a pyramid."""
+    image_id = new_id()
+    path = store.image(image_id) / "source" / name
+    path.parent.mkdir(parents=True)
+    write(path)
+    return image_id
+
+
+def write_png(path: Path) -> None:
+    Image.fromarray(picture(SHAPE)).save(path)
+
+
+def test_an_uploaded_file_becomes_a_mask(jobs: JobStore, settings: Settings, store: Store) -> None:
+    job = submitted(jobs, uploaded(store, write_png))
+    run_all(settings)
+    done = jobs.get(job.id)
+    assert (done.state, done.ingest_fraction) == (State.SUCCEEDED, 1.0)
+    assert done.image is not None and done.image.shape == SHAPE
+    np.testing.assert_array_equal(mask_pixels(store, job), picture(SHAPE)[..., 0] > THRESHOLD)
+
+
+def test_a_file_that_is_no_image_fails_its_job_at_once_and_leaves_nothing(
+    jobs: JobStore, settings: Settings, store: Store, connection: Connection
+) -> None:
+    image_id = uploaded(store, lambda path: path.write_bytes(b"a poem, not a picture"))
+    job = submitted(jobs, image_id)
+    run_all(settings)
+    failed = jobs.get(job.id)
+    assert failed.error is not None and failed.error.code in ("bad_image", "unsupported_image")
+    assert [path.name for path in store.image(image_id).iterdir()] == ["source"]
+    assert connection.call("XLEN", keys.DEAD) == 0
+
+
+def test_two_jobs_on_one_upload_read_it_once(
+    jobs: JobStore, settings: Settings, store: Store, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    image_id = uploaded(store, write_png)
+    both = [submitted(jobs, image_id) for _ in range(2)]
+    threads = [threading.Thread(target=run_worker, args=(Stage.INGEST, settings, True)) for _ in range(2)]
+    with caplog.at_level(logging.INFO, "workers.queue_ingest"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [record.getMessage().split()[0] for record in caplog.records].count("reading") == 1
+    assert {jobs.get(job.id).stage for job in both} == {Stage.SEGMENT}
+    assert connection.call("KEYS", "gigamask:ingest:*") == connection.call("KEYS", "gigamask:waiting:*") == []
+
+
+def test_a_job_cancelled_while_its_file_is_read_leaves_the_file_alone(
+    jobs: JobStore, settings: Settings, store: Store
+) -> None:
+    side = 16_000
+    rows = np.zeros((side, side), np.uint8)
+    image_id = uploaded(store, lambda path: tifffile.imwrite(path, rows, compression="lzw", rowsperstrip=64), "a.tif")
+    job = submitted(jobs, image_id)
+    worker = threading.Thread(target=run_worker, args=(Stage.INGEST, settings, True))
+    worker.start()
+    wait_until(lambda: jobs.get(job.id).ingest_fraction > 0)
+    jobs.cancel(job.id)
+    worker.join()
+    run_worker(Stage.ASSEMBLE, settings, burst=True)
+    assert jobs.get(job.id).state is State.CANCELLED
+    assert [path.name for path in store.image(image_id).iterdir()] == ["source"]
+    assert [path.name for path in store.job(job.id).iterdir()] == ["job.json"]
 
 
 def test_an_unknown_model_fails_the_job_at_once(jobs: JobStore, settings: Settings, store: Store) -> None:
