@@ -249,3 +249,18 @@ def test_a_torn_journal_line_is_a_region_not_done(tmp_path: Path) -> None:
     with Journal(path) as journal:
         assert journal.records[2] == local.RegionRecord(2, True, {255: 9})
         assert list(journal.records) == [0, 2]
+
+
+SLIDE = Path(__file__).resolve().parents[2] / "../shared/data/slides/CMU-1-Small-Region.svs"
+
+
+@pytest.mark.skipif(not SLIDE.is_file(), reason="the sample slide CMU-1-Small-Region.svs is not beside the checkout")
+def test_a_real_slide_is_labelled_as_its_pixels_say_and_measured_in_micrometres(run: Run, out: Path) -> None:
+    report = run(source=SLIDE)
+    image = ImagePyramid(out)
+    red = image.read(Box(0, 0, *image.info.shape))[0]
+    bright = read_mask(mask_folder(out, "threshold"), Box(0, 0, *image.info.shape)) == 1
+    assert np.array_equal(bright, red > 127)
+    assert (report.width, report.height, report.unit) == (2220, 2967, "micrometer")
+    assert report.areas is not None
+    assert sum(report.areas.values()) == pytest.approx(2220 * 2967 * 0.499**2)
