@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gigamask.errors import InsufficientStorage, UnknownImage, UnknownJob
 
+LOCK_SUFFIX = ".__lock"  # tensorstore's temporary files; one stays behind where a process was killed
 _ID = re.compile(r"[0-9a-f]{32}")
 
 

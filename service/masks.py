@@ -17,6 +17,7 @@ from fastapi.responses import StreamingResponse
 
 from gigamask.errors import Conflict, NotFound
 from gigamask.job import Job
+from gigamask.pyramid.ozx import ozx_stream
 from service.files import send_file
 from service.parts import Parts, PartsDep
 from service.schemas import ProblemView
@@ -67,8 +68,6 @@ def read_key(job_id: JobId, key: str, request: Request, parts: PartsDep) -> Resp
 )
 def read_ozx(job_id: JobId, request: Request, parts: PartsDep) -> Response:
     """The OME-Zarr, stored without further compression in a ZIP64 that is made while it is sent."""
-    from gigamask.pyramid.ozx import ozx_stream  # loads tensorstore, which nothing else here needs
-
     root = published_mask(job_id, parts)
     stream = ozx_stream(root)
     name = attachment(ozx_name(parts.jobs.get(job_id)))

@@ -11,10 +11,9 @@ from gigamask.job import JobOptions
 from gigamask.manifest import ModelManifest
 from gigamask.plan import Plan
 from gigamask.pyramid import ngff
-from gigamask.pyramid.arrays import LOCK_SUFFIX
 from gigamask.pyramid.image import ImagePyramid
 from gigamask.pyramid.mask import MaskWriter, mask_folder
-from gigamask.store import partial, publish
+from gigamask.store import LOCK_SUFFIX, partial, publish
 
 
 def assemble(

@@ -23,8 +23,6 @@ Pixels = NDArray[np.uint8]
 COPY_THREADS = 4
 OPEN_FILES = 4
 
-LOCK_SUFFIX = ".__lock"  # tensorstore's temporary files; one stays behind where a process was killed
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from zipstream import ZIP_STORED, ZipStream
 
-from gigamask.pyramid.arrays import LOCK_SUFFIX
 from gigamask.pyramid.ngff import VERSION
+from gigamask.store import LOCK_SUFFIX
 
 METADATA = "zarr.json"
 

@@ -27,8 +27,8 @@ def check_size(height: int, width: int, bands: int, settings: Settings) -> None:
 
 
 def block_rows(width: int, pixel_bytes: int) -> int:
-    """Rows of one block: as many as fit into BLOCK_BYTES, and one at least."""
-    return max(1, BLOCK_BYTES // (width * pixel_bytes))
+    """Rows of one block: as many as fit into BLOCK_BYTES, stored and as RGB + validity; one at least."""
+    return max(1, BLOCK_BYTES // (width * max(4, pixel_bytes)))
 
 
 @contextmanager
