@@ -38,7 +38,7 @@ def run_segment(worker: Worker) -> None:
 
     def done(work: RegionWork, outcome: Outcome) -> None:
         with worker.attempt(work.token):
-            _tell(worker, work, outcome)
+            tell_outcome(worker, work, outcome)
 
     def failed(work: RegionWork, exc: Exception) -> None:
         worker.failed(work.token, exc)
@@ -56,7 +56,7 @@ def _work(worker: Worker, table: _Table) -> Iterator[RegionWork | None]:
         yield work
 
 
-def _tell(worker: Worker, work: RegionWork, outcome: Outcome) -> None:
+def tell_outcome(worker: Worker, work: RegionWork, outcome: Outcome) -> None:
     job_id, box = work.token.job_id, work.region.box
     skipped = outcome is SKIPPED
     areas = {NO_DATA: box.height * box.width} if outcome is None else _areas(outcome)
@@ -68,7 +68,7 @@ def _areas(outcome: NDArray[np.int64]) -> dict[int, int]:
     return {label: int(count) for label, count in enumerate(outcome) if count}
 
 
-class _WatchedMask(MaskWriter):
+class WatchedMask(MaskWriter):
     """Writes only while somebody wants it."""
 
     def __init__(self, root: Path, plan: Plan, is_wanted: Callable[[], bool]) -> None:
@@ -86,7 +86,7 @@ class _WatchedMask(MaskWriter):
 class _OpenJob:
     plan: Plan
     image: ImagePyramid
-    mask: _WatchedMask
+    mask: WatchedMask
     model: Path
 
 
@@ -117,7 +117,7 @@ class _Table:
         def is_wanted() -> bool:
             return worker.jobs.state(job_id) == (State.RUNNING, Stage.SEGMENT)
 
-        return _OpenJob(plan, image, _WatchedMask(root, plan, is_wanted), worker.shelf.folder(job.model))
+        return _OpenJob(plan, image, WatchedMask(root, plan, is_wanted), worker.shelf.folder(job.model))
 
     def _predictor(self, folder: Path) -> RegionPredictor:
         """Loaded again where the manifest was changed."""
