@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     inflight_regions: Annotated[int, Field(ge=1, description="Regions of one job in the queue at a time.")] = 64
 
     engine: Annotated[Literal["onnx", "torch"], Field(description="What runs the model.")] = "onnx"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto = a GPU where there is one.")] = "auto"
     batch_tiles: Annotated[int, Field(ge=1, le=256, description="Tiles in one call of the network.")] = 4
     threads: Annotated[int, Field(ge=0, description="Threads of one predictor; 0 = all cores.")] = 0
 

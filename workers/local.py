@@ -84,7 +84,9 @@ def segment_image(
     whole. Raises Conflict where `out` exists, or is being written; BadImage, BadModel and their kin.
     """
     _require_place(out, overwrite)
-    predictor = load_predictor(model_folder, settings.engine, settings.batch_tiles, settings.threads or None)
+    predictor = load_predictor(
+        model_folder, settings.engine, settings.batch_tiles, settings.threads or None, settings.device
+    )
     with _journal_of(out) as journal:
         run = _Run(source, out, options, settings, predictor, journal, progress)
         return run.report(*run.do())

@@ -126,7 +126,7 @@ class _Table:
 
     def _load(self, key: tuple[Path, int]) -> RegionPredictor:
         settings = self._worker.settings
-        return load_predictor(key[0], settings.engine, settings.batch_tiles, settings.threads or None)
+        return load_predictor(key[0], settings.engine, settings.batch_tiles, settings.threads or None, settings.device)
 
 
 K = TypeVar("K")

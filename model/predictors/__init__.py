@@ -15,6 +15,7 @@ from gigamask.manifest import ModelManifest, read_manifest
 from gigamask.plan import Region
 
 Engine = Literal["onnx", "torch"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class RegionPredictor(Protocol):
@@ -27,18 +28,21 @@ class RegionPredictor(Protocol):
 
 
 def load_predictor(
-    folder: Path, engine: Engine = "onnx", batch: int = 4, threads: int | None = None
+    folder: Path, engine: Engine = "onnx", batch: int = 4, threads: int | None = None, device: Device = "auto"
 ) -> RegionPredictor:
-    """threads: CPU threads of one prediction, None for the engine's choice. Raises gigamask.errors.BadModel."""
+    """threads: CPU threads of one prediction, None for the engine's choice. device: auto = a GPU where the engine has one.
+
+    Raises gigamask.errors.BadModel, also where a GPU is asked for by name and the engine has none.
+    """
     from model.predictors.tiles import TilePredictor
 
     manifest = read_manifest(folder)
     if engine == "onnx":
         from model.predictors.onnx import OnnxNetwork
 
-        return TilePredictor(manifest, OnnxNetwork(folder, manifest, threads=threads), batch)
+        return TilePredictor(manifest, OnnxNetwork(folder, manifest, threads=threads, device=device), batch)
     if engine == "torch":
         from model.predictors.torch import TorchNetwork
 
-        return TilePredictor(manifest, TorchNetwork(folder, manifest, threads=threads), batch)
+        return TilePredictor(manifest, TorchNetwork(folder, manifest, threads=threads, device=device), batch)
     raise ValueError(f"engine is 'onnx' or 'torch', not {engine!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 
 from gigamask.errors import BadModel
 from gigamask.manifest import ModelManifest, checked_file
+from model.predictors import Device
 from model.predictors.tiles import Bytes, TileBatch
 
-CPU = ("CPUExecutionProvider",)
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _LOG_ERRORS = 3
 
 
@@ -25,10 +25,10 @@ class OnnxNetwork:
         manifest: ModelManifest,
         *,
         threads: int | None = None,
-        providers: Sequence[str] = CPU,
+        device: Device = "auto",
     ) -> None:
         path = checked_file(folder, manifest, "onnx")
-        self._session = open_session(path, threads, providers)
+        self._session = open_session(path, threads, device)
         self._inputs = tuple(item.name for item in self._session.get_inputs())
         expected = ("local",) if manifest.alpha == 1 else ("local", "surround", "offset")
         if set(self._inputs) != set(expected):
@@ -46,18 +46,19 @@ class OnnxNetwork:
         return found
 
 
-def open_session(path: Path, threads: int | None, providers: Sequence[str]) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int | None, device: Device) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS
     options.intra_op_num_threads = threads or 0
     # threads that spin while they wait take the cores of the reader and the writer beside us
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    offered = onnxruntime.get_available_providers()
+    providers = [name for name in (CUDA, CPU) if name in offered and (name == CPU or device != "cpu")]
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as exc:  # onnxruntime's own exception classes are not public
         raise BadModel(f"{path.parent.name}/{path.name} is not a model that ONNX Runtime opens: {exc}") from exc
     # it falls back to the CPU with no more than a log line
-    missing = [name for name in providers if name not in session.get_providers()]
-    if missing:
-        raise BadModel(f"ONNX Runtime gives {session.get_providers()}, not {missing[0]}")
+    if device == "cuda" and CUDA not in session.get_providers():
+        raise BadModel(f"ONNX Runtime has {session.get_providers()} here, not {CUDA}; set GIGAMASK_DEVICE=cpu or auto")
     return session

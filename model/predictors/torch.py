@@ -15,6 +15,7 @@ from gigamask.errors import BadModel
 from gigamask.manifest import ModelManifest, checked_file
 from model.deployed import Deployed
 from model.normalise import Normalise
+from model.predictors import Device
 from model.predictors.tiles import Bytes, TileBatch
 from model.recipe import from_table
 from model.sgnet import Architecture, SGNet
@@ -29,10 +30,10 @@ class TorchNetwork:
         manifest: ModelManifest,
         *,
         threads: int | None = None,
-        device: str | None = None,
+        device: Device = "auto",
         compiled: bool = False,
     ) -> None:
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = _device(device)
         if threads and self._device.type == "cpu":
             torch.set_num_threads(threads)
         network = Deployed(load_network(folder, manifest), Normalise(manifest.mean, manifest.std)).eval()
@@ -50,6 +51,12 @@ class TorchNetwork:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, self._device.type == "cuda"):
             labels, scores = self._run(*inputs)
         return labels, scores
+
+
+def _device(asked: Device) -> torch.device:
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise BadModel("torch finds no CUDA device here; set GIGAMASK_DEVICE=cpu or auto")
+    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def load_network(folder: Path, manifest: ModelManifest) -> SGNet:
