@@ -36,4 +36,5 @@ def blend(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], manifest: ModelM
     chosen = colors[labels]
     weight = chosen[..., 3:] * OPACITY
     mixed = np.moveaxis(pixels, 0, -1) * (1 - weight) + chosen[..., :3] * weight
-    return np.rint(mixed).astype(np.uint8)
+    labelled: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return labelled

@@ -30,7 +30,7 @@ class RegionPredictor(Protocol):
 def load_predictor(
     folder: Path, engine: Engine = "onnx", batch: int = 4, threads: int | None = None, device: Device = "auto"
 ) -> RegionPredictor:
-    """threads: CPU threads of one prediction, None for the engine's choice. device: auto = a GPU where the engine has one.
+    """threads: CPU threads of one prediction, None for the engine's choice. device: auto = a GPU where there is one.
 
     Raises gigamask.errors.BadModel, also where a GPU is asked for by name and the engine has none.
     """

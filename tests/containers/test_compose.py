@@ -192,7 +192,7 @@ def test_the_override_gives_the_segment_worker_a_gpu_and_changes_nothing_else(ba
     devices = segment["deploy"]["resources"]["reservations"]["devices"]
     assert [(device["driver"], device["capabilities"]) for device in devices] == [("nvidia", ["gpu"])]
     assert (segment["build"]["target"], segment["image"]) == ("gpu", "gigamask-worker:gpu")
-    assert segment["environment"] == base["worker-segment"]["environment"]
+    assert segment["environment"] == base["worker-segment"]["environment"] | {"GIGAMASK_DEVICE": "cuda"}
     assert segment["cap_drop"] == ["ALL"] and segment["deploy"]["resources"]["limits"]["pids"]
     assert {name: merged[name] for name in merged if name != "worker-segment"} == {
         name: base[name] for name in base if name != "worker-segment"

@@ -117,8 +117,8 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
         load_predictor(tmp_path)
 
 
-def test_an_absent_provider_is_an_error_and_not_a_slow_run(earth_water: Path) -> None:
-    with pytest.raises(BadModel, match="TensorrtExecutionProvider"):
+def test_an_absent_gpu_is_an_error_and_not_a_slow_run(earth_water: Path) -> None:
+    with pytest.raises(BadModel, match="CUDAExecutionProvider"):
         OnnxNetwork(earth_water, read_manifest(earth_water), device="cuda")
 
 
