@@ -30,10 +30,13 @@ class CropRules:
     turn: bool = True  # by 90, 180 or 270 degrees, p = 0.5
     max_class_share: float = 0.75  # a local patch with more of one class is drawn again, up to 10 times
     rare_classes: tuple[int, ...] = ()
-    rare_share: float = 0.0  # this share of the crops contains a pixel of a rare class
+    rare_share: float = 0.0  # this share of the crops contains a pixel of a rare class ...
+    rare_cell_px: int = 64  # ... of a cell drawn by the root of its rare pixels: large lakes do not take all the draws
     brightness: float = 0.06  # + U(-b, b) of full scale, each p = 0.5
     contrast: float = 0.2  # x U(1-c, 1+c)
     saturation: float = 0.2
+    gamma: float = 0.0  # full scale ** U(1/(1+g), 1+g)
+    tint: float = 0.0  # each channel x U(1-t, 1+t)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,14 @@ class CropSampler:
     alpha: int
     rules: CropRules
     seed: int
-    _rare: NDArray[np.int64] = field(init=False, repr=False)  # (m, 2) pixels of rare classes
+    _rare: tuple[NDArray[np.int64], ...] = field(init=False, repr=False)  # per cell, (m, 2) pixels of rare classes
 
     def __post_init__(self) -> None:
         largest = round(self.tile_px * self.alpha / self.rules.scale[0])
         if min(self.labels.shape) < largest:
             raise ValueError(f"crops of {largest} px do not fit in a picture of {self.labels.shape}")
-        object.__setattr__(self, "_rare", np.argwhere(np.isin(self.labels, self.rules.rare_classes)))
+        rare = np.argwhere(np.isin(self.labels, self.rules.rare_classes))
+        object.__setattr__(self, "_rare", group_by_cell(rare, self.rules.rare_cell_px))
 
     def crop(self, index: int) -> Crop:
         rng = np.random.default_rng((self.seed, index))
@@ -106,7 +110,7 @@ class CropSampler:
         t, size = self.tile_px, self.tile_px * self.alpha
         side = round(size / scale)
         scaled = [int(n * size / side) for n in self.labels.shape]
-        target = self._rare[rng.integers(len(self._rare))] * size / side if wants_rare else None
+        target = self._rare_pixel(rng) * size / side if wants_rare else None
         origin, offset = [], []
         for axis, total in enumerate(scaled):
             corner = draw_corner(rng, total, t, None if target is None else int(target[axis]))
@@ -115,11 +119,26 @@ class CropSampler:
             offset.append(corner - start)
         return Place(origin[0], origin[1], side, (offset[0], offset[1]))
 
+    def _rare_pixel(self, rng: Generator) -> NDArray[np.int64]:
+        roots = np.sqrt([len(cell) for cell in self._rare])
+        cell = self._rare[rng.choice(len(self._rare), p=roots / roots.sum())]
+        pixel: NDArray[np.int64] = cell[rng.integers(len(cell))]
+        return pixel
+
     def _local_labels(self, place: Place) -> Bytes:
         step = place.side / (self.tile_px * self.alpha)
         y, x = place.y + round(place.offset[0] * step), place.x + round(place.offset[1] * step)
         t = round(self.tile_px * step)
         return self.labels[y : y + t : 4, x : x + t : 4]
+
+
+def group_by_cell(pixels: NDArray[np.int64], cell_px: int) -> tuple[NDArray[np.int64], ...]:
+    """(m, 2) pixels -> those of each cell of a grid, empty cells left out."""
+    if len(pixels) == 0:
+        return ()
+    _, cell = np.unique(pixels // cell_px, axis=0, return_inverse=True)
+    order = np.argsort(cell, kind="stable")
+    return tuple(np.split(pixels[order], np.flatnonzero(np.diff(cell[order])) + 1))
 
 
 def draw_corner(rng: Generator, total: int, t: int, target: int | None) -> int:
@@ -150,18 +169,20 @@ def turn_and_flip(crop: Crop, rng: Generator, rules: CropRules) -> Crop:
 
 
 def distort(crop: Crop, rng: Generator, rules: CropRules) -> Crop:
-    """Brightness, contrast and saturation of the whole surround (PhotoMetricDistortion without hue)."""
+    """Light and colour of the whole surround, each p = 0.5 (PhotoMetricDistortion, its hue as gamma and tint)."""
     shift, gain, colour = (
         rng.uniform(-span, span) if rng.random() < 0.5 else 0.0
         for span in (rules.brightness, rules.contrast, rules.saturation)
     )
-    if not (shift or gain or colour):
-        return crop
-    image = crop.image.astype(np.float32) * (1 + gain) + 255 * shift
+    curve = (1 + rules.gamma) ** rng.uniform(-1, 1) if rng.random() < 0.5 else 1.0
+    tint = rng.uniform(-rules.tint, rules.tint, 3) if rng.random() < 0.5 else np.zeros(3)
+    values = (np.arange(256)[:, None] / 255) ** curve * (1 + gain) * (1 + tint) + shift  # (256, 3), a table per channel
+    image = np.take_along_axis(values.astype(np.float32), crop.image.reshape(-1, 3).astype(np.intp), axis=0)
     if colour:
-        grey = image.mean(axis=2, keepdims=True)
-        image = grey + (image - grey) * (1 + colour)
-    return Crop(image.clip(0, 255).astype(np.uint8), crop.labels, crop.offset, crop.tile_px)
+        grey = image.mean(axis=1, keepdims=True)
+        image = grey + (image - grey) * np.float32(1 + colour)
+    pixels = (image * 255).round().clip(0, 255).astype(np.uint8).reshape(crop.image.shape)
+    return Crop(pixels, crop.labels, crop.offset, crop.tile_px)
 
 
 def resize_bilinear(image: Bytes, size: int) -> Bytes:
