@@ -21,7 +21,7 @@ from gigamask.queue.stream import Delivery, WorkStream, new_consumer
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
 from workers.leases import Leases
-from workers.worker import Worker
+from workers.worker import Interrupted, Worker
 
 INFO = ImageInfo(height=2048, width=2048, channels=3, format="png")
 Step = Callable[[Delivery], None]
@@ -185,40 +185,38 @@ def test_a_worker_told_to_stop_finishes_what_it_holds_and_claims_nothing(jobs, s
         assert worker.stream.length() == 3
 
 
-def test_whatever_ends_an_ingest_lets_its_image_go(jobs, settings, connection) -> None:
-    """A finished, a failed, a buried, and a cancelled one: the job that waits is queued again every time."""
+ENDS = {
+    "finished": lambda jobs, job_id: None,
+    "failed": lambda jobs, job_id: raising(BadImage("no"))(job_id),
+    "buried": lambda jobs, job_id: raising(RuntimeError("bug"))(job_id),
+    "cancelled": lambda jobs, job_id: jobs.cancel(job_id) and raising(Interrupted())(job_id),
+}
 
-    def cancelled(delivery: Delivery) -> None:
-        jobs.cancel(delivery.job_id)
-        raise RuntimeError("interrupted")
 
-    for end in (lambda d: None, raising(BadImage("no")), raising(RuntimeError("bug")), cancelled):
-        connection.call("FLUSHALL")
-        image = new_id()
-        first, second = (jobs.submit(image, "a.png", "m", JobOptions()).id for _ in range(2))
-        done = []
+@pytest.mark.parametrize("end", ENDS)
+def test_whatever_ends_an_ingest_the_job_that_waits_is_queued_again(jobs, settings, connection, end: str) -> None:
+    image, took = new_id(), []
+    both = {jobs.submit(image, "a.png", "m", JobOptions()).id for _ in range(2)}
 
-        def step(delivery: Delivery, first: str = first, image: str = image, end: Step = end, done=done) -> None:
-            if jobs.take_image(delivery.job_id, image):
-                done.append(delivery.job_id)
-                if delivery.job_id == first:
-                    time.sleep(0.05)
-                    end(delivery)
+    def step(delivery: Delivery) -> None:
+        if not jobs.take_image(delivery.job_id, image):
+            return
+        took.append(delivery.job_id)
+        if delivery.job_id == took[0]:
+            deadline = time.monotonic() + 10
+            while not connection.call("SCARD", keys.ingest_waiting(image)) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            ENDS[end](jobs, delivery.job_id)
 
-        with (
-            working(Stage.INGEST, settings, jobs, connection) as one,
-            working(Stage.INGEST, settings, jobs, connection) as two,
-        ):
-            threads = [threading.Thread(target=work_through, args=(worker, step)) for worker in (one, two)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        assert done[-1] == second and done.count(second) == 1
-        assert (
-            connection.call(
-                "KEYS",
-                "gigamask:ingest:*",
-            )
-            == []
-        )
+    with (
+        working(Stage.INGEST, settings, jobs, connection) as one,
+        working(Stage.INGEST, settings, jobs, connection) as two,
+    ):
+        threads = [threading.Thread(target=work_through, args=(worker, step)) for worker in (one, two)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert set(took) == both
+    assert took.index(took[-1]) == len(took) - 1, "the one that waited went last, and once"
+    assert connection.call("EXISTS", keys.ingest_owner(image), keys.ingest_waiting(image)) == 0
