@@ -101,6 +101,29 @@ def test_rare_classes_are_in_the_crops_that_were_meant_to_hold_them(coordinates:
         assert (crop.labels[crop.local] == 2).sum() == 1
 
 
+def test_small_lakes_are_drawn_beside_large_ones(coordinates: NDArray[np.uint8]) -> None:
+    labels = np.zeros(coordinates.shape[:2], np.uint8)
+    labels[64:128, 64:128] = 2  # a cell full of a rare class: 4096 pixels
+    labels[10, 200] = 2  # and one pixel of it far away, to be drawn by the roots of both: once in 65
+    rules = dataclasses.replace(PLAIN, rare_classes=(2,), rare_share=1.0, rare_cell_px=64)
+    source = sampler(coordinates, rules, labels=labels)
+    crops = [source.crop(i) for i in range(650)]
+    small = sum(bool((c.image[c.local][..., :2] == (10, 200)).all(axis=-1).any()) for c in crops)
+    assert 3 <= small <= 30
+
+
+def test_light_and_colour_change_pixels_and_nothing_else(coordinates: NDArray[np.uint8]) -> None:
+    plain = sampler(coordinates, PLAIN)
+    vivid = sampler(coordinates, dataclasses.replace(PLAIN, brightness=0.1, contrast=0.2, gamma=0.4, tint=0.2))
+    changed = 0
+    for i in range(20):
+        a, b = plain.crop(i), vivid.crop(i)
+        changed += not np.array_equal(a.image, b.image)
+        assert np.array_equal(a.labels, b.labels)
+        assert a.offset == b.offset
+    assert changed > 10
+
+
 def test_a_patch_of_nearly_one_class_is_drawn_again(coordinates: NDArray[np.uint8]) -> None:
     labels = np.zeros(coordinates.shape[:2], np.uint8)
     labels[:, 120:] = 1
