@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr, so that `gigamask ... --json | 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,6 +41,11 @@ def progress_bar() -> Progress:
         console=err,
         speed_estimate_period=30,
     )
+
+
+def log_to_stderr() -> None:
+    """For processes that run on their own."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 @contextmanager

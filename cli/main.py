@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import err, out, told_errors
+from cli.console import err, log_to_stderr, out, told_errors
 from gigamask.settings import Settings
 
 app = typer.Typer(
@@ -126,6 +126,7 @@ def worker(
     from workers.loop import run_worker
 
     die_with_named_parent()
+    log_to_stderr()
     with told_errors():
         run_worker(Stage(stage.value), Settings(), burst=burst)
 

@@ -298,7 +298,7 @@ def test_a_signal_drains_a_worker_process(
     slow_model(settings.models[0] / "slow")
     job = submitted(jobs, ingested(store), "slow")
     run_worker(Stage.INGEST, settings, burst=True)
-    command = [sys.executable, "-m", "workers", "segment"]
+    command = [sys.executable, "-m", "cli.main", "worker", "segment"]
     worker = subprocess.Popen(command, env=environment(settings), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: jobs.get(job.id).regions_done > 0)
     worker.send_signal(number)
