@@ -42,7 +42,10 @@ def worker(stage: Stage, settings: Settings, *arguments: str) -> Iterator[subpro
         "GIGAMASK_THREADS": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "worker", stage, *arguments], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "cli.main", "worker", stage, *arguments],
+        env=environment,
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
     )
     try:
         yield process
