@@ -61,7 +61,7 @@ def segment(
     model: ModelName,
     out_path: Annotated[Path, typer.Option("--out", "-o", help="The OME-Zarr to write.")],
     as_json: Json = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     engine: Annotated[Engine | None, typer.Option(help="What runs the model.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, max=256, help="Tiles in one call of the network.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="Threads of the predictor; 0 = all cores.")] = None,
@@ -213,7 +213,10 @@ def info(image: Image, as_json: Json = False) -> None:
         return
     table = Table(show_header=False)
     table.add_row("size", f"{found.width} x {found.height} px ({found.megapixels:,.1f} MP)")
-    for name, value in found.model_dump(exclude={"width", "height", "notes"}, exclude_none=True).items():
+    shown = found.model_dump(
+        exclude={"width": True, "height": True, "notes": True, "georeference": {"keys"}}, exclude_none=True
+    )
+    for name, value in shown.items():
         table.add_row(name.replace("_", " "), str(value))
     for note in found.notes:
         table.add_row("note", note)

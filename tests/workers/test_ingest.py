@@ -162,10 +162,13 @@ def test_no_orphan_is_left_by_a_parent_that_is_killed(tmp_path: Path, endless: P
     home = Path(__file__).parents[2]
     parent = subprocess.Popen([sys.executable, "-c", script, str(endless), str(tmp_path / "i.zarr")], cwd=home)
     child = wait_for_child(parent.pid)
+    child.suspend()  # so that it cannot notice the closed pipe by itself
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    child.wait(timeout=5)
-    assert not child.is_running()
+    gone, alive = psutil.wait_procs([child], timeout=5)
+    for orphan in alive:
+        orphan.kill()
+    assert gone == [child]
 
 
 def wait_for_child(pid: int) -> psutil.Process:
