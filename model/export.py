@@ -66,6 +66,7 @@ def export_network(network: SGNet, recipe: Recipe, sampler: CropSampler, folder:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file(state, partial / _FILES["safetensors"])
+    (partial / _FILES["safetensors"]).chmod(0o644)  # its writer keeps it to the owner, and a service has another user
     write_graph(network, partial / _FILES["onnx"])
     write_test_vector(network, coarsen(sampler.crop(0)), partial / _FILES["test_vector"])
     manifest = describe(network.architecture, recipe, partial)

@@ -29,6 +29,7 @@ class OnnxNetwork:
     ) -> None:
         path = checked_file(folder, manifest, "onnx")
         self._session = open_session(path, threads, device)
+        self.fixed_batch = CUDA in self._session.get_providers()
         self._inputs = tuple(item.name for item in self._session.get_inputs())
         expected = ("local",) if manifest.alpha == 1 else ("local", "surround", "offset")
         if set(self._inputs) != set(expected):

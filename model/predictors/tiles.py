@@ -1,7 +1,7 @@
 """Tile by tile, the paper's way: every local patch with a surround of its own (SGNet section 3.2).
 
-Batches have one fixed shape: the last is filled up by repeating its last tile, so that an engine tunes itself
-once, and a tile's labels do not depend on which tiles it shares a batch with.
+An engine that tunes itself to the shape of a batch (a GPU's) is given one shape alone: the last batch of a region is
+filled up by repeating its last tile. On a CPU that would only be work thrown away.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class TileBatch(NamedTuple):
 
 
 class TileNetwork(Protocol):
-    """One inference engine with one model in it."""
+    """One inference engine with one model in it. fixed_batch: it wants every batch in the same shape."""
+
+    @property
+    def fixed_batch(self) -> bool: ...
 
     def labels(self, batch: TileBatch) -> Bytes:
         """(B, t, t) class ids"""
@@ -60,7 +63,8 @@ class TilePredictor:
         return labels
 
     def _labels(self, window: Bytes, frame: Box, tiles: Sequence[Tile]) -> Bytes:
-        filled = [*tiles, *[tiles[-1]] * (self.batch - len(tiles))]
+        missing = self.batch - len(tiles) if self.network.fixed_batch else 0
+        filled = [*tiles, *[tiles[-1]] * missing]
         return self.network.labels(cut_tiles(window, frame, filled, self.manifest))
 
 

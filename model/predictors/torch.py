@@ -34,6 +34,7 @@ class TorchNetwork:
         compiled: bool = False,
     ) -> None:
         self._device = _device(device)
+        self.fixed_batch = self._device.type == "cuda"
         if threads and self._device.type == "cpu":
             torch.set_num_threads(threads)
         network = Deployed(load_network(folder, manifest), Normalise(manifest.mean, manifest.std)).eval()

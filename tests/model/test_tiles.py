@@ -25,11 +25,12 @@ def manifest(alpha: int) -> ModelManifest:
 class RedOfLocal:
     """Labels are the red of the local patch."""
 
-    def __init__(self) -> None:
-        self.shapes: set[tuple[int, ...]] = set()
+    def __init__(self, fixed_batch: bool = False) -> None:
+        self.fixed_batch = fixed_batch
+        self.batches: set[int] = set()
 
     def labels(self, batch: TileBatch) -> NDArray[np.uint8]:
-        self.shapes.add(batch.local.shape)
+        self.batches.add(len(batch.local))
         return batch.local[:, 0]
 
     def scores(self, batch: TileBatch) -> NDArray[np.float32]:
@@ -63,10 +64,12 @@ def test_every_pixel_of_the_picture_comes_back_as_its_own_label(
     assert np.array_equal(segment(image, TilePredictor(manifest(alpha), network(), 3), 512), image[0])
 
 
-def test_every_batch_has_the_same_shape() -> None:
-    network = RedOfLocal()
-    segment(np.zeros((3, 521, 700), np.uint8), TilePredictor(manifest(2), network, 5), 512)
-    assert network.shapes == {(5, 3, T, T)}
+@pytest.mark.parametrize("fixed_batch", [True, False])
+def test_only_an_engine_that_wants_it_has_its_batches_filled_up(fixed_batch: bool) -> None:
+    network = RedOfLocal(fixed_batch)
+    segment(np.zeros((3, 512, 512 + T), np.uint8), TilePredictor(manifest(2), network, 5), 512)
+    tiles = (512 // T) ** 2, 512 // T  # of the two regions
+    assert network.batches == ({5} if fixed_batch else {5, *(n % 5 for n in tiles if n % 5)})
 
 
 def test_beyond_a_small_picture_lies_the_colour_that_normalises_to_zero() -> None:
