@@ -22,9 +22,11 @@ err = Console(stderr=True, highlight=False)
 
 
 class RateColumn(ProgressColumn):
-    """Megapixels a second; a task's total is in megapixels."""
+    """Megapixels a second, where a task's total is in megapixels (its field `megapixels` says so)."""
 
     def render(self, task: Task) -> Text:
+        if not task.fields.get("megapixels"):
+            return Text(" " * 11)
         speed = task.finished_speed or task.speed
         return Text(f"{speed:6.2f} MP/s" if speed else "  -- MP/s", style="progress.data.speed")
 

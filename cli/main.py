@@ -74,14 +74,12 @@ def segment(
     Killed and run again, it goes on where it was. OUT.zarr holds the image and its mask (labels/MODEL): open it in
     napari, or with zarr.open.
     """
-    from cli.segment import print_report, segment_with_progress
-    from gigamask.image_info import ReadOptions
-    from gigamask.job import JobOptions
+    from cli.segment import job_options, print_report, segment_with_progress
 
     changed = {"engine": engine and engine.value, "batch_tiles": batch, "threads": threads}
     settings = Settings().model_copy(update={name: value for name, value in changed.items() if value is not None})
-    options = JobOptions(region_px=region_px, read=ReadOptions(pixel_size_um=pixel_size_um, sample_range=sample_range))
     with told_errors(as_json):
+        options = job_options(region_px, pixel_size_um, sample_range)
         report = segment_with_progress(image, model, out_path, options, settings, overwrite=overwrite)
         print_report(report, as_json=as_json)
 

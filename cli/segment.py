@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
 from rich.progress import Progress as Bar
 from rich.table import Table
 
 from cli.console import err, out, progress_bar
+from gigamask.errors import InvalidOption
+from gigamask.image_info import ReadOptions
 from gigamask.job import JobOptions, Stage
 from gigamask.manifest import ModelShelf
 from gigamask.settings import Settings
@@ -30,6 +33,18 @@ def segment_with_progress(
         return segment_image(image, folder, out_path, options, settings, told.show, overwrite=overwrite)
 
 
+def job_options(
+    region_px: int | None, pixel_size_um: float | None, sample_range: tuple[float, float] | None
+) -> JobOptions:
+    """Raises InvalidOption."""
+    try:
+        read = ReadOptions(pixel_size_um=pixel_size_um, sample_range=sample_range)
+    except ValidationError as exc:
+        wrong = exc.errors()[0]
+        raise InvalidOption(f"{wrong['loc'][0]}: {wrong['msg']}, got {wrong['input']!r}") from exc
+    return JobOptions(region_px=region_px, read=read)
+
+
 class _Stages:
     """One bar for each stage, made when it begins. Totals are in megapixels once they are known."""
 
@@ -42,7 +57,8 @@ class _Stages:
         if not self._bar.tasks[task].started:
             self._bar.start_task(task)
         total = progress.megapixels or 1.0
-        self._bar.update(task, total=total, completed=total * progress.fraction, visible=True)
+        completed, known = total * progress.fraction, bool(progress.megapixels)
+        self._bar.update(task, total=total, completed=completed, visible=True, megapixels=known)
 
 
 def print_report(report: SegmentReport, *, as_json: bool) -> None:

@@ -25,14 +25,28 @@ def assemble(
     options: JobOptions,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
-    """Turn `partial(mask_zarr)`, whose regions are done, into `mask_zarr`. Killed at any point, it may be run again.
-
-    image_zarr: the finished image; its shards become hard links, unless it is `partial(mask_zarr)` itself.
-    areas_px: label -> pixels of level 0 (255 = no data).
-    """
+    """Turn `partial(mask_zarr)`, whose regions are done, into `mask_zarr`. Killed at any point, it may be run again."""
     root = partial(mask_zarr)
     if mask_zarr.exists() and not root.exists():
         return
+    complete(image_zarr, root, plan, manifest, areas_px, options, progress)
+    publish(mask_zarr)
+
+
+def complete(
+    image_zarr: Path,
+    root: Path,
+    plan: Plan,
+    manifest: ModelManifest,
+    areas_px: dict[int, int],
+    options: JobOptions,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> None:
+    """Make `root`, whose regions are done, whole: all but its publication.
+
+    image_zarr: the finished image; its shards become hard links, unless it is `root` itself.
+    areas_px: label -> pixels of level 0 (255 = no data).
+    """
     image = ImagePyramid(image_zarr)
     mask = MaskWriter(mask_folder(root, manifest.name), plan)
     mask.create()
@@ -41,7 +55,6 @@ def assemble(
         _link_levels(image, root)
     _write_metadata(image, mask, manifest, areas_px, options, root)
     _remove_locks(root)
-    publish(mask_zarr)
 
 
 def _write_metadata(

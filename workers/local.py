@@ -23,9 +23,9 @@ from gigamask.pyramid import ngff
 from gigamask.pyramid.image import ImagePyramid
 from gigamask.pyramid.mask import MaskWriter, mask_folder
 from gigamask.settings import Settings
-from gigamask.store import partial
+from gigamask.store import partial, publish
 from model.predictors import RegionPredictor, load_predictor
-from workers.assemble import assemble
+from workers.assemble import complete
 from workers.journal import Journal, Key, RegionRecord
 from workers.segment import SKIPPED, Outcome, RegionWork, StageSeconds, segment
 
@@ -44,11 +44,12 @@ class SegmentReport:
     """areas_px: class name -> pixels (no data apart). areas: the same in `unit` squared, if pixels have a size.
 
     stage_seconds: `ingest`, `segment`, `assemble` as they passed; `read`, `predict`, `write` overlap within `segment`.
-    Of a resumed run, the time is this run's; the areas are the whole image's.
+    Of a resumed run, the time and `segmented_px` are this run's; the areas are the whole image's.
     """
 
     width: int
     height: int
+    segmented_px: int
     seconds: float
     stage_seconds: dict[str, float]
     areas_px: dict[str, int]
@@ -65,7 +66,8 @@ class SegmentReport:
 
     @property
     def megapixels_per_s(self) -> float:
-        return self.megapixels / self.seconds
+        """Of what this run segmented."""
+        return self.segmented_px / 1e6 / self.seconds
 
 
 def segment_image(
@@ -127,6 +129,7 @@ class _Run:
         self._predictor, self._journal, self._progress = predictor, journal, progress
         self._root = partial(out)
         self._seconds: dict[str, float] = {}
+        self._segmented_px = 0
         self._started = time.perf_counter()
 
     @property
@@ -134,6 +137,7 @@ class _Run:
         return self._predictor.manifest
 
     def do(self) -> tuple[ImageInfo, Plan]:
+        plan_regions((1, 1), self._manifest, self._options.region_px)  # a wrong side is told before hours of ingest
         self._resume()
         with self._timed(Stage.INGEST):
             image = self._ingest()
@@ -177,6 +181,7 @@ class _Run:
             "model": self._manifest.model_dump(mode="json"),
             "region_px": self._options.region_px,
             "engine": self._settings.engine,
+            "device": self._settings.device,
             "software": ngff.software_version(),
         }
 
@@ -202,7 +207,8 @@ class _Run:
         def done(work: RegionWork, outcome: Outcome) -> None:
             nonlocal done_px
             self._journal.record(_record(work, outcome))
-            done_px += work.region.box.height * work.region.box.width
+            area = work.region.box.height * work.region.box.width
+            done_px, self._segmented_px = done_px + area, self._segmented_px + area
             tell(done_px / all_px)
 
         todo = (
@@ -214,13 +220,24 @@ class _Run:
         self._seconds |= {"read": spent.read, "predict": spent.predict, "write": spent.write}
 
     def _assemble(self, image: ImagePyramid, plan: Plan) -> None:
-        replaced = self._out.with_name(self._out.name + ".replaced")
-        if self._out.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            self._out.rename(replaced)
         tell = self._tell(Stage.ASSEMBLE, image.info)
-        assemble(self._root, self._out, plan, self._manifest, self._areas_px(), self._options, tell)
+        complete(self._root, self._root, plan, self._manifest, self._areas_px(), self._options, tell)
+        self._replace()
         tell(1.0)
+
+    def _replace(self) -> None:
+        """What was at `out` is moved aside only now, put back where the result cannot be moved in, and removed last."""
+        replaced = self._out.with_name(self._out.name + ".replaced")
+        if not self._out.exists():
+            publish(self._out)
+            return
+        shutil.rmtree(replaced, ignore_errors=True)
+        self._out.rename(replaced)
+        try:
+            publish(self._out)
+        except OSError:
+            replaced.rename(self._out)
+            raise
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _areas_px(self) -> dict[int, int]:
@@ -240,6 +257,7 @@ class _Run:
         return SegmentReport(
             width=info.width,
             height=info.height,
+            segmented_px=self._segmented_px,
             seconds=time.perf_counter() - self._started,
             stage_seconds=self._seconds,
             areas_px=named,

@@ -58,3 +58,14 @@ def test_doctor_finds_what_the_tests_need() -> None:
     assert found["OpenSlide"]["ok"]
     assert found["Redis, embedded"]["ok"]
     assert found["ONNX Runtime"]["ok"]
+
+
+@pytest.mark.parametrize("option", [("--pixel-size-um", "0"), ("--region-px", "700"), ("--sample-range", "5", "inf")])
+def test_a_wrong_option_is_told_before_anything_is_read(tmp_path: Path, option: tuple[str, ...]) -> None:
+    image = tmp_path / "image.png"
+    image.write_bytes(b"not even an image")
+    arguments = ["segment", str(image), "--model", "earth-water", "--out", str(tmp_path / "o.zarr"), *option]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "invalid_option" in result.stderr
+    assert not (tmp_path / "o.zarr").exists()
