@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -109,6 +110,25 @@ def write_graph(network: SGNet, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
+    forget_sources(path)
+
+
+def forget_sources(path: Path) -> None:
+    """Strip the exporter's notes: for each operator the source lines, with this machine's paths, that it came from."""
+    graph = onnx.load(path)
+    for part in (
+        graph,
+        graph.graph,
+        *graph.graph.node,
+        *graph.graph.value_info,
+        *graph.graph.input,
+        *graph.graph.output,
+    ):
+        del part.metadata_props[:]
+    for function in graph.functions:
+        for part in (function, *function.node, *function.value_info):
+            del part.metadata_props[:]
+    onnx.save(graph, path)
 
 
 def example_inputs(architecture: Architecture) -> tuple[torch.Tensor, ...]:
