@@ -34,7 +34,8 @@ clean:  ## remove what the other commands made
 	$(PYTHON) -m venv .venv
 
 .venv/.demo: pyproject.toml | .venv/bin/python
-	@test -f .venv/.test || { echo "Setting up .venv for the demo (once) ..."; $(BIN)/pip install -q -e '.[demo]'; }
+	@echo "Setting up .venv for the demo (once) ..."
+	$(BIN)/pip install -q -e '.[demo]'
 	@touch $@
 
 .venv/.test: pyproject.toml | .venv/bin/python

@@ -149,8 +149,11 @@ class ModelShelf:
         return folders[name]
 
     def manifest(self, name: str) -> ModelManifest:
-        """Raises UnknownModel or BadModel."""
-        return read_manifest(self.folder(name))
+        """Raises UnknownModel; BadModel also where the folder is not called what its manifest says."""
+        found = read_manifest(self.folder(name))
+        if found.name != name:
+            raise BadModel(f"the folder {name!r} holds the model {found.name!r}: rename one of them")
+        return found
 
     def manifests(self) -> list[ModelManifest]:
-        return [read_manifest(folder) for folder in self.folders().values()]
+        return [self.manifest(name) for name in self.folders()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from gigamask.errors import GigamaskError
-from gigamask.manifest import read_manifest
 from service.parts import PartsDep, RootPath
 from service.schemas import BrokenModelView, ModelListView, ModelView, ProblemView, view_model
 
@@ -16,9 +15,9 @@ router = APIRouter(tags=["models"])
 def list_models(parts: PartsDep, root_path: RootPath) -> ModelListView:
     """A folder dropped among the models is seen at the next call; one that is broken hides none of the others."""
     models, broken = [], []
-    for name, folder in parts.shelf.folders().items():
+    for name in parts.shelf.folders():
         try:
-            models.append(view_model(read_manifest(folder), root_path))
+            models.append(view_model(parts.shelf.manifest(name), root_path))
         except GigamaskError as exc:
             broken.append(BrokenModelView(name=name, detail=exc.message))
     return ModelListView(models=models, broken=broken)
