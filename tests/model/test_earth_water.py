@@ -49,6 +49,10 @@ def test_it_is_small_enough_to_ship(earth_water: Path) -> None:
     assert sum(path.stat().st_size for path in earth_water.iterdir()) < 20e6
 
 
+def test_its_graph_names_no_file_of_the_machine_that_made_it(earth_water: Path) -> None:
+    assert b".py" not in (earth_water / "model.onnx").read_bytes()
+
+
 def test_it_has_a_card_that_names_its_split_and_scores(earth_water: Path) -> None:
     card = (earth_water / "README.md").read_text()
     for word in ("western", "eastern", "IoU", "Licence", "Not for"):
