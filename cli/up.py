@@ -1,7 +1,7 @@
 """`gigamask up`: the whole service on this machine. An embedded Redis, the HTTP service and the workers, as children.
 
-A child that dies is started again (the queue redelivers what it held); SIGTERM or Ctrl-C lets the workers finish the
-region in hand and stops everything.
+A child that dies is started again (the queue redelivers what it held), Redis on the same socket with what its
+append-only file kept. SIGTERM or Ctrl-C lets the workers finish the region in hand and stops everything.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cli.console import err
 from gigamask.processes import PARENT_PID
 from gigamask.settings import Settings
+
+if TYPE_CHECKING:
+    from gigamask.queue.embedded import EmbeddedRedis
 
 RESTART_PAUSE_S = 1.0
 DRAIN_S = 60.0
@@ -94,8 +98,8 @@ def running(family: list[Child]) -> Iterator[None]:
             child.wait(until_s)
 
 
-def supervise(family: list[Child]) -> None:
-    """Keep them running until SIGTERM or SIGINT."""
+def supervise(family: list[Child], redis: EmbeddedRedis | None = None) -> None:
+    """Keep them running until SIGTERM or SIGINT. Raises QueueUnavailable where Redis cannot be started again."""
     stopping = False
 
     def stop(_number: int, _frame: object) -> None:
@@ -106,6 +110,8 @@ def supervise(family: list[Child]) -> None:
         signal.signal(number, stop)
     with running(family):
         while not stopping:
+            if redis is not None and (code := redis.revive()) is not None:
+                err.print(f"[yellow]the embedded Redis ended ({code}); it was started again[/]")
             for child in family:
                 child.revive()
             time.sleep(0.2)
@@ -113,16 +119,16 @@ def supervise(family: list[Child]) -> None:
 
 
 def run(settings: Settings, segment_workers: int, embedded: bool) -> None:
-    """Until SIGTERM or SIGINT. Raises QueueUnavailable where the embedded Redis does not start."""
+    """Until SIGTERM or SIGINT. Raises QueueUnavailable where the embedded Redis does not start, or start again."""
     chosen = settings.model_copy(update={"port": settings.port or free_port(settings.host)})
     err.print(f"store {chosen.store.absolute()}\nservice http://{chosen.host}:{chosen.port} (docs at /docs)")
     if not embedded:
         supervise(children(chosen, chosen.redis_url, segment_workers))
         return
-    from gigamask.queue.embedded import embedded_redis
+    from gigamask.queue.embedded import embedded_server
 
-    with embedded_redis(chosen.store / "redis") as redis_url:
-        supervise(children(chosen, redis_url, segment_workers))
+    with embedded_server(chosen.store / "redis") as redis:
+        supervise(children(chosen, redis.url, segment_workers), redis)
 
 
 def free_port(host: str) -> int:

@@ -1,11 +1,12 @@
-"""One connection pool to Redis >= 7 or Valkey, whose silence is a QueueUnavailable.
+"""One connection pool to Redis >= 7 or Valkey, whose silence or refusal is a QueueUnavailable.
 
 A command is tried again where the connection breaks, so every script is written to be run twice without harm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from gigamask.errors import QueueUnavailable
 RETRIES = 5
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.05, 1.0
 SOCKET_TIMEOUT_S = 20.0
+GROUP_STATES = ("NOGROUP", "BUSYGROUP")
 
 Word = str | int | float
 
@@ -26,7 +28,8 @@ Word = str | int | float
 class Connection:
     """Commands in, answers (str, int, list, dict) out. Safe to share between threads.
 
-    Every call raises QueueUnavailable where Redis does not answer.
+    Every call raises QueueUnavailable where Redis does not answer, or answers with an error (full, read-only, ...);
+    of a consumer group that is missing or is there already, redis.ResponseError.
     """
 
     def __init__(self, url: str) -> None:
@@ -42,18 +45,26 @@ class Connection:
 
     def call(self, *words: Word) -> Any:
         """One command, word by word."""
-        try:
+        with _unavailable():
             return self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
-        except (redis.ConnectionError, redis.TimeoutError) as exc:
-            raise QueueUnavailable(f"Redis does not answer: {exc}") from exc
 
     def run(self, lua: str, keys: Sequence[str], words: Sequence[Word] = ()) -> Any:
         """One Lua script, atomic."""
         script: Script = self._script(lua)
-        try:
+        with _unavailable():
             return script(keys=list(keys), args=list(words))
-        except (redis.ConnectionError, redis.TimeoutError) as exc:
-            raise QueueUnavailable(f"Redis does not answer: {exc}") from exc
 
     def close(self) -> None:
         self._redis.close()
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as exc:
+        raise QueueUnavailable(f"Redis does not answer: {exc}") from exc
+    except redis.RedisError as exc:
+        if str(exc).startswith(GROUP_STATES):
+            raise
+        raise QueueUnavailable(f"Redis refuses: {exc}") from exc

@@ -30,21 +30,58 @@ STOP_S = 10.0
 MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 
 
+class EmbeddedRedis:
+    """The server, and what it takes to start it again on the same socket and the same files."""
+
+    def __init__(self, folder: Path, path: Path, lock: int) -> None:
+        self._folder, self._path, self._lock = folder, path, lock
+        (folder / "server.log").unlink(missing_ok=True)
+        self._process = _start(folder, path, lock)
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._path}"
+
+    def wait_until_ready(self) -> None:
+        """Raises QueueUnavailable where it does not come up."""
+        _wait_until_ready(self._process, self._path, self._folder)
+
+    def revive(self) -> int | None:
+        """Start it again if it died; the exit code that it died with, None where it runs.
+
+        Raises QueueUnavailable where it does not come up again.
+        """
+        code = self._process.poll()
+        if code is not None:
+            self._process = _start(self._folder, self._path, self._lock)
+            self.wait_until_ready()
+        return code
+
+    def stop(self) -> None:
+        _stop(self._process)
+
+
 @contextmanager
-def embedded_redis(folder: Path) -> Iterator[str]:
-    """A server whose files lie in `folder`; yields its URL, `unix://...`.
+def embedded_server(folder: Path) -> Iterator[EmbeddedRedis]:
+    """A server whose files lie in `folder`.
 
     Raises Conflict where another server has the folder, QueueUnavailable where the server does not come up.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder) as lock, _short_folder() as sockets:
-        path = sockets / "redis.sock"
-        process = _start(folder, path, lock)
+        server = EmbeddedRedis(folder, sockets / "redis.sock", lock)
         try:
-            _wait_until_ready(process, path, folder)
-            yield f"unix://{path}"
+            server.wait_until_ready()
+            yield server
         finally:
-            _stop(process)
+            server.stop()
+
+
+@contextmanager
+def embedded_redis(folder: Path) -> Iterator[str]:
+    """The URL, `unix://...`, of such a server, which nobody watches."""
+    with embedded_server(folder) as server:
+        yield server.url
 
 
 def server_binary() -> Path:
@@ -67,7 +104,7 @@ def _start(folder: Path, path: Path, lock: int) -> subprocess.Popen[bytes]:
         "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    with (folder / "server.log").open("wb") as log:
+    with (folder / "server.log").open("ab") as log:
         return subprocess.Popen(
             [str(server_binary()), *words],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,),

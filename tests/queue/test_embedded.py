@@ -14,7 +14,7 @@ import pytest
 from gigamask.errors import Conflict, QueueUnavailable
 from gigamask.queue import embedded
 from gigamask.queue.connection import Connection
-from gigamask.queue.embedded import embedded_redis
+from gigamask.queue.embedded import embedded_redis, embedded_server
 
 
 def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -22,6 +22,45 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
         Connection(url).call("SET", "key", "value")
     with embedded_redis(tmp_path) as url:
         assert Connection(url).call("GET", "key") == "value"
+
+
+def test_a_server_that_was_killed_comes_back_where_it_was_with_what_it_held(tmp_path: Path) -> None:
+    with embedded_server(tmp_path) as server:
+        connection = Connection(server.url)
+        connection.call("CONFIG", "SET", "appendfsync", "always")
+        connection.call("SET", "key", "value")
+        assert server.revive() is None
+        kill_server(connection)
+        deadline = time.monotonic() + 10
+        while (code := server.revive()) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert code == -signal.SIGKILL
+        assert connection.call("GET", "key") == "value"
+
+
+def kill_server(connection: Connection) -> None:
+    os.kill(int(connection.call("INFO", "server")["process_id"]), signal.SIGKILL)
+
+
+def test_a_server_that_cannot_come_back_says_why(tmp_path: Path) -> None:
+    with embedded_server(tmp_path) as server:
+        connection = Connection(server.url)
+        connection.call("SET", "key", "value")
+        kill_server(connection)
+        for path in (tmp_path / "appendonlydir").glob("*.manifest"):
+            path.write_text("not a manifest")
+        with pytest.raises(QueueUnavailable, match="did not come up"):
+            while True:
+                server.revive()
+                time.sleep(0.02)
+
+
+def test_a_refusal_is_told_as_one(connection: Connection) -> None:
+    connection.call("SET", "text", "a")
+    with pytest.raises(QueueUnavailable, match="refuses: WRONGTYPE"):
+        connection.call("HGETALL", "text")
+    with pytest.raises(QueueUnavailable, match=r"refuses: .*WRONGTYPE"):
+        connection.run("return redis.call('HGETALL', KEYS[1])", ["text"])
 
 
 def test_one_folder_has_one_server(tmp_path: Path) -> None:
