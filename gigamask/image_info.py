@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 
 class Georeference(BaseModel):
@@ -68,5 +68,5 @@ class ReadOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pixel_size_um: Annotated[float, Field(gt=0)] | None = None
-    sample_range: tuple[float, float] | None = None
+    pixel_size_um: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    sample_range: tuple[FiniteFloat, FiniteFloat] | None = None

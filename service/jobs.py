@@ -15,7 +15,7 @@ from service.parts import Parts, PartsDep, RootPath
 from service.schemas import JobListView, JobView, ProblemView, retry_after_s, view_job
 
 MAX_PAGE = 200
-MAX_CURSOR = 100_000
+MAX_CURSOR = 10**9
 
 router = APIRouter(tags=["jobs"])
 
@@ -31,10 +31,10 @@ def list_jobs(
     cursor: Annotated[int, Query(ge=0, le=MAX_CURSOR, description="From `next`: jobs to pass over.")] = 0,
 ) -> JobListView:
     """`next` leads on. A job that is submitted meanwhile moves the others: one may be seen twice, none is missed."""
-    found = parts.jobs.list(cursor + limit + 1)[cursor:]
-    following = f"{root_path}/jobs?limit={limit}&cursor={cursor + limit}" if len(found) > limit else None
+    found, end = parts.jobs.list(limit, cursor), cursor + limit
+    following = f"{root_path}/jobs?limit={limit}&cursor={end}" if parts.jobs.count() > end else None
     model_of = lru_cache(lambda name: find_model(parts.shelf, name))
-    views = [view_job(job, model_of(job.model), root_path) for job in found[:limit]]
+    views = [view_job(job, model_of(job.model), root_path) for job in found]
     return JobListView(jobs=views, next=following)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from gigamask.image_info import ImageInfo, ReadOptions
 from gigamask.job import Job, JobOptions, Problem, Stage, State
@@ -25,10 +25,10 @@ class SegmentOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pixel_size_um: Annotated[
-        float | None, Field(gt=0, description="Side of a pixel in micrometres, over what the file says.")
+        FiniteFloat | None, Field(gt=0, description="Side of a pixel in micrometres, over what the file says.")
     ] = None
     sample_range: Annotated[
-        tuple[float, float] | None,
+        tuple[FiniteFloat, FiniteFloat] | None,
         Field(description="For images of more than 8 bits: the values that become 0 and 255."),
     ] = None
     region_px: Annotated[

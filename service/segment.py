@@ -26,6 +26,7 @@ from gigamask.errors import BadUpload, InvalidOption, QueueUnavailable, UploadTo
 from gigamask.job import Job
 from gigamask.manifest import ModelManifest
 from gigamask.plan import REGION_SIDES_PX
+from gigamask.queue.record import require_reading
 from service.multipart import FILE_FIELD, FormReader, Sink
 from service.parts import Parts, PartsDep, RootPath
 from service.problems import on_queue_unavailable
@@ -119,9 +120,8 @@ def _submit_known_image(parts: Parts, asked: SegmentRequest) -> tuple[Job, Model
     model = parts.shelf.manifest(asked.model)
     source = parts.store.image_source(asked.image)
     check_options(asked.options, model)
-    read = asked.options.job_options().read
-    if read != type(read)() and parts.store.image_zarr(asked.image).is_dir():
-        raise InvalidOption("the image has been read already: pixel_size_um and sample_range are given with its upload")
+    if parts.store.image_zarr(asked.image).is_dir():
+        require_reading(parts.store, asked.image, asked.options.job_options().read)
     return parts.jobs.submit(asked.image, source.name, asked.model, asked.options.job_options()), model
 
 

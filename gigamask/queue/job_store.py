@@ -16,7 +16,7 @@ from gigamask.image_info import ImageInfo
 from gigamask.job import Job, JobOptions, Problem, Stage, State
 from gigamask.queue import keys, scripts
 from gigamask.queue.connection import Connection, Word
-from gigamask.queue.record import from_hash, read_record, to_hash, write_record
+from gigamask.queue.record import read_hash, read_record, to_hash, write_record
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
 
@@ -41,17 +41,22 @@ class JobStore:
 
     def get(self, job_id: str) -> Job:
         """Raises UnknownJob. Where Redis lost the job: as it was at its last change of state."""
-        fields = self._connection.call("HGETALL", keys.job(job_id))
-        job = from_hash(fields) if fields else read_record(self._store.job_record(job_id))
+        record = self._store.job_record(job_id)  # what is no id makes no key
+        job = read_hash(self._connection.call("HGETALL", keys.job(job_id))) or read_record(record)
         if job is None:
             raise UnknownJob(f"no job {job_id!r}")
         return job
 
-    def list(self, limit: int = 100) -> Sequence[Job]:
-        """The newest first."""
-        ids = self._connection.call("ZREVRANGE", keys.JOBS, 0, limit - 1)
-        hashes = [self._connection.call("HGETALL", keys.job(job_id)) for job_id in ids]
-        return [from_hash(fields) for fields in hashes if fields]
+    def list(self, limit: int = 100, offset: int = 0) -> Sequence[Job]:
+        """The newest first, without the first `offset`; a job that cannot be read is left out."""
+        words: list[Word] = [offset, offset + limit - 1, keys.JOB_PREFIX]
+        hashes = self._connection.run(scripts.LIST, [keys.JOBS], words)
+        found = [read_hash(dict(zip(flat[::2], flat[1::2], strict=True))) for flat in hashes]
+        return [job for job in found if job is not None]
+
+    def count(self) -> int:
+        """All jobs, those that cannot be read included."""
+        return int(self._connection.call("ZCARD", keys.JOBS))
 
     def cancel(self, job_id: str) -> Job:
         """Cancelled at once; workers drop its messages. Raises UnknownJob, or Conflict where it is final."""
@@ -67,9 +72,9 @@ class JobStore:
     # -- what workers tell
 
     def state(self, job_id: str) -> tuple[State, Stage] | None:
-        """None where Redis does not know the job."""
+        """None where Redis does not know the job, or nothing that can be read."""
         state, stage = self._connection.call("HMGET", keys.job(job_id), "state", "stage")
-        return (State(state), Stage(stage)) if state else None
+        return (State(state), Stage(stage)) if state in set(State) and stage in set(Stage) else None
 
     def start(self, job_id: str) -> bool:
         """queued -> running. False when it was not queued."""
@@ -167,8 +172,8 @@ class JobStore:
     def _keep(self, job_id: str) -> None:
         """Write job.json, again if the job changed meanwhile: the last writer leaves the last state."""
         fields = self._connection.call("HGETALL", keys.job(job_id))
-        while fields:
-            write_record(self._store.job_record(job_id), from_hash(fields))
+        while (job := read_hash(fields)) is not None:
+            write_record(self._store.job_record(job_id), job)
             version = fields["version"]
             if self._connection.call("HGET", keys.job(job_id), "version") == version:
                 return

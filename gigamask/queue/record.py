@@ -1,4 +1,4 @@
-"""A job as a Redis hash (live) and as `job.json` beside its data (kept).
+"""A job as a Redis hash (live) and as `job.json` beside its data (kept); how an image was read, as its `read.json`.
 
 The hash: `fixed` holds what submit knew, as JSON; every other field is one value, so that a script can set or count it.
 """
@@ -6,6 +6,7 @@ The hash: `fixed` holds what submit knew, as JSON; every other field is one valu
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from collections.abc import Mapping
@@ -13,7 +14,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gigamask.errors import InvalidOption
+from gigamask.image_info import ReadOptions
 from gigamask.job import Job
+from gigamask.store import Store
+
+log = logging.getLogger(__name__)
 
 _FIXED = {"id", "image_id", "file_name", "model", "options", "created_at"}
 _PLAIN = ("state", "stage", "started_at", "segment_started_at", "finished_at", "region_px", "ingest_fraction")
@@ -44,12 +50,25 @@ def from_hash(fields: Mapping[str, str]) -> Job:
     return Job.model_validate(values | {"areas_px": areas})
 
 
+def read_hash(fields: Mapping[str, str]) -> Job | None:
+    """None where there is none, or none that can be read (that is logged)."""
+    try:
+        return from_hash(fields) if fields else None
+    except (KeyError, ValueError) as exc:
+        log.error("a job's hash cannot be read: %s: %r", exc, fields)
+        return None
+
+
 def write_record(path: Path, job: Job) -> None:
+    _write_whole(path, job.model_dump_json(indent=2).encode())
+
+
+def _write_whole(path: Path, content: bytes) -> None:
     """Whole or not at all: a temporary file, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with temporary.open("wb") as stream:
-        stream.write(job.model_dump_json(indent=2).encode())
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
@@ -61,3 +80,31 @@ def read_record(path: Path) -> Job | None:
         return Job.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def reading_path(store: Store, image_id: str) -> Path:
+    """Written before the image is read, by the one job that reads it; it counts once the pyramid stands."""
+    return store.image(image_id) / "read.json"
+
+
+def write_reading(store: Store, image_id: str, read: ReadOptions) -> None:
+    _write_whole(reading_path(store, image_id), read.model_dump_json().encode())
+
+
+def reading(store: Store, image_id: str) -> ReadOptions:
+    """How the image, whose pyramid stands, was read."""
+    try:
+        return ReadOptions.model_validate_json(reading_path(store, image_id).read_bytes())
+    except FileNotFoundError:
+        return ReadOptions()
+
+
+def require_reading(store: Store, image_id: str, asked: ReadOptions) -> None:
+    """Raises InvalidOption where the image, whose pyramid stands, was read otherwise than what is asked for."""
+    was = reading(store, image_id).model_dump()
+    for name, value in asked.model_dump(exclude_none=True).items():
+        if value != was[name]:
+            told = "none" if was[name] is None else was[name]
+            raise InvalidOption(
+                f"the image has been read already, with {name} {told}, not {value}; another needs another upload"
+            )

@@ -44,6 +44,16 @@ return 1
 """
 )
 
+# KEYS stream. ARGV group, consumer, id, deliveries that remain counted. -> 1, or 0 as above.
+# Owned by nobody, who has been silent for longer than any lease.
+PUT_BACK = (
+    _IF_OWNER
+    + """
+redis.call('XCLAIM', KEYS[1], ARGV[1], 'nobody', 0, ARGV[3], 'IDLE', 1000000000, 'RETRYCOUNT', ARGV[4], 'JUSTID')
+return 1
+"""
+)
+
 # KEYS stream, dead stream. ARGV group, consumer, id, then the dead letter's fields. -> 1, or 0 as above.
 BURY = (
     _IF_OWNER
@@ -60,6 +70,15 @@ LEAVE = """
 if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
 redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
 return 1
+"""
+
+# KEYS jobs. ARGV first, last, prefix of a job's key. -> each job's hash, flat, the newest first.
+LIST = """
+local found = {}
+for _, job in ipairs(redis.call('ZREVRANGE', KEYS[1], ARGV[1], ARGV[2])) do
+  found[#found + 1] = redis.call('HGETALL', ARGV[3] .. job)
+end
+return found
 """
 
 # KEYS job, jobs, ingest stream. ARGV job id, created_at, 1 to queue it, then the hash's fields. -> 1, or 0: is there.

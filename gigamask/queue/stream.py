@@ -69,6 +69,10 @@ class WorkStream:
         """Done: delete the message. False when the lease was lost."""
         return self._if_owner(scripts.ACKNOWLEDGE, delivery)
 
+    def put_back(self, delivery: Delivery) -> bool:
+        """The next claim has it, and counts this delivery as none. False when the lease was lost."""
+        return self._if_owner(scripts.PUT_BACK, delivery, delivery.deliveries - 1)
+
     def bury(self, delivery: Delivery, reason: str) -> bool:
         """Move the message to the dead letters. False when the lease was lost."""
         letter: dict[str, Word] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from pydantic import ValidationError
 
 from gigamask.errors import Conflict, UnknownJob
 from gigamask.image_info import ImageInfo, ReadOptions
@@ -51,6 +52,39 @@ def test_jobs_are_listed_newest_first(jobs: JobStore) -> None:
     ids = [submitted(jobs).id for _ in range(5)]
     assert [job.id for job in jobs.list()] == ids[::-1]
     assert [job.id for job in jobs.list(limit=2)] == ids[:2:-1]
+    assert [job.id for job in jobs.list(limit=2, offset=2)] == [ids[2], ids[1]]
+    assert (jobs.list(limit=2, offset=5), jobs.count()) == ([], 5)
+
+
+@pytest.mark.parametrize("broken", [{"fixed": "{"}, {"fixed": "{}"}, {"state": "lost"}, {"total": "many"}])
+def test_a_hash_that_cannot_be_read_counts_as_absent(
+    jobs: JobStore, connection: Connection, settings: Settings, broken: dict[str, str]
+) -> None:
+    job, other = submitted(jobs), submitted(jobs)
+    for name, value in broken.items():
+        connection.call("HSET", keys.job(job.id), name, value)
+    assert [found.id for found in jobs.list()] == [other.id]
+    assert jobs.get(job.id) == job, "as the record beside the data has it"
+    Store(settings.store).job_record(job.id).unlink()
+    with pytest.raises(UnknownJob):
+        jobs.get(job.id)
+    assert (jobs.state(job.id) is None) == ("state" in broken)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_number_that_json_cannot_hold_is_no_option(value: float) -> None:
+    with pytest.raises(ValidationError):
+        ReadOptions(sample_range=(0, value))
+    with pytest.raises(ValidationError):
+        ReadOptions(pixel_size_um=value)
+
+
+def test_a_job_is_not_asked_for_by_another_key(jobs: JobStore) -> None:
+    job = segmenting(jobs, 2)
+    jobs.complete_region(job.id, 0, {})
+    for ask in (jobs.get, jobs.cancel):
+        with pytest.raises(UnknownJob):
+            ask(f"{job.id}:regions")
 
 
 @pytest.mark.parametrize("job_id", ["0" * 32, "../../etc/passwd", ""])

@@ -140,3 +140,30 @@ def test_a_consumer_that_leaves_forgets_nothing(connection: Connection, stream: 
     names = [dict(zip(c[::2], c[1::2], strict=True))["name"] if isinstance(c, list) else c["name"]
              for c in connection.call("XINFO", "CONSUMERS", keys.work(Stage.SEGMENT), keys.GROUP)]  # fmt: skip
     assert names == ["two"]
+
+
+def test_what_is_put_back_is_claimed_at_once_and_counts_as_not_delivered(
+    connection: Connection, stream: WorkStream
+) -> None:
+    add(connection, 7)
+    for _ in range(3):
+        held = stream.claim("one", 0)
+        assert held is not None and (held.region, held.deliveries) == (7, 1)
+        assert stream.put_back(held)
+    stream.leave("one")
+    consumers = connection.call("XINFO", "CONSUMERS", keys.work(Stage.SEGMENT), keys.GROUP)
+    assert "one" not in [flat[1] for flat in consumers], "it holds nothing, and could leave"
+    assert not stream.put_back(held), "it is nobody's, not ours"
+    again = stream.claim("two", 0)
+    assert again is not None and again.deliveries == 1
+
+
+def test_attempts_from_before_a_putting_back_are_still_counted(connection: Connection, stream: WorkStream) -> None:
+    add(connection, 7)
+    stream.claim("dies", 0)
+    time.sleep(LEASE_S + 0.05)
+    held = stream.claim("stops", 0)
+    assert held is not None and held.deliveries == 2
+    stream.put_back(held)
+    again = stream.claim("two", 0)
+    assert again is not None and again.deliveries == 2

@@ -10,6 +10,8 @@ import pytest
 
 from gigamask.image_info import ImageInfo
 from gigamask.job import Job, JobOptions, Problem, Stage, State
+from gigamask.queue import keys
+from gigamask.queue.connection import Connection
 from gigamask.queue.job_store import JobStore
 from gigamask.store import Store, new_id
 from service.schemas import areas, eta_s, percent, rate_mp_per_s, retry_after_s
@@ -115,6 +117,21 @@ async def test_jobs_come_newest_first_page_by_page(client: httpx.AsyncClient, jo
     assert (await client.get("/jobs?limit=0")).status_code == 422
 
 
+async def test_a_job_that_cannot_be_read_is_left_out_and_hides_no_other(
+    client: httpx.AsyncClient, jobs: JobStore, store: Store, connection: Connection
+) -> None:
+    ids = [jobs.submit(new_id(), f"{k}.tif", MODEL, JobOptions()).id for k in range(3)]
+    connection.call("HSET", keys.job(ids[1]), "fixed", '{"sample_range": [0, null]}')
+    store.job_record(ids[1]).unlink()
+    seen, following = [], "/jobs?limit=1"
+    while following:
+        page = (await client.get(following)).json()
+        seen += [job["id"] for job in page["jobs"]]
+        following = page["next"]
+    assert seen == [ids[2], ids[0]]
+    assert (await client.get(f"/jobs/{ids[1]}")).status_code == 404
+
+
 async def test_cancel_ends_a_job_once(client: httpx.AsyncClient, jobs: JobStore, store: Store) -> None:
     job = jobs.submit(new_id(), "a.tif", MODEL, JobOptions())
     running = await client.get(f"/jobs/{job.id}")
@@ -125,8 +142,12 @@ async def test_cancel_ends_a_job_once(client: httpx.AsyncClient, jobs: JobStore,
     assert (again.status_code, again.json()["code"]) == (409, "conflict")
 
 
-async def test_unknown_jobs_are_not_found(client: httpx.AsyncClient, store: Store) -> None:
-    for job_id in (new_id(), "nonsense", "..%2f..%2fetc"):
+async def test_unknown_jobs_are_not_found(
+    client: httpx.AsyncClient, jobs: JobStore, store: Store, connection: Connection
+) -> None:
+    job = jobs.submit(new_id(), "a.tif", MODEL, JobOptions())
+    connection.call("SETBIT", keys.regions(job.id), 3, 1)
+    for job_id in (new_id(), "nonsense", "..%2f..%2fetc", f"{job.id}:regions"):
         for method in ("GET", "DELETE"):
             answer = await client.request(method, f"/jobs/{job_id}")
             assert answer.status_code == 404

@@ -13,8 +13,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from gigamask.image_info import ReadOptions
 from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
+from gigamask.queue.record import write_reading
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
 from service import segment, uploads
@@ -97,7 +99,11 @@ def nothing(name: str) -> tuple[str, None, bytes]:
         ((WITH_MODEL, FILE, ("region_px", None, b"wide")), 422, "invalid_request"),
         ((WITH_MODEL, FILE, ("pixel_size_um", None, b"-1")), 422, "invalid_request"),
         ((WITH_MODEL, FILE, ("sample_range", None, b"5,5")), 422, "invalid_option"),
-        ((WITH_MODEL, FILE, ("sample_range", None, b"nan,1")), 422, "invalid_option"),
+        ((WITH_MODEL, FILE, ("sample_range", None, b"nan,1")), 422, "invalid_request"),
+        ((WITH_MODEL, FILE, ("sample_range", None, b"0,inf")), 422, "invalid_request"),
+        ((WITH_MODEL, FILE, ("sample_range", None, b"0,1e999")), 422, "invalid_request"),
+        ((WITH_MODEL, FILE, ("pixel_size_um", None, b"inf")), 422, "invalid_request"),
+        ((WITH_MODEL, FILE, ("pixel_size_um", None, b"nan")), 422, "invalid_request"),
         ((WITH_MODEL, FILE, ("sample_range", None, b"5")), 422, "invalid_request"),
     ],
 )
@@ -315,6 +321,10 @@ async def test_what_json_may_ask_for(client: httpx.AsyncClient, store: Store) ->
     for body, status, code in asked:
         answer = await again(client, body)
         assert (answer.status_code, answer.json()["code"]) == (status, code), body
+    for options in (b'{"sample_range": [0, 1e999]}', b'{"pixel_size_um": Infinity}', b'{"pixel_size_um": NaN}'):
+        body = b'{"image": "%s", "model": "%s", "options": %s}' % (image.encode(), MODEL.encode(), options)
+        answer = await client.post("/segment", content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), options
     answer = await client.post("/segment", content=b"{", headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
@@ -326,6 +336,11 @@ async def test_how_an_image_was_read_cannot_be_changed_later(client: httpx.Async
     store.image_zarr(image).mkdir()
     answer = await again(client, body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
+    write_reading(store, image, ReadOptions(pixel_size_um=0.5, sample_range=(0, 9)))
+    assert (await again(client, body)).status_code == 202, "it was read so"
+    assert (await again(client, body | {"options": {}})).status_code == 202
+    answer = await again(client, body | {"options": {"pixel_size_um": 0.25}})
+    assert "pixel_size_um 0.5, not 0.25" in answer.json()["detail"]
 
 
 def test_stale_uploads_are_removed_and_live_ones_stay(store: Store) -> None:
