@@ -5,6 +5,7 @@ Progress, and the question whether to go on, are not worth an ingest of hours.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,14 +31,17 @@ class Teller:
 
 
 class Stop:
-    """Asks whether to stop; once yes, always yes."""
+    """Asks whether to stop; once yes, always yes. stopping: yes at once when it is set."""
 
-    def __init__(self, ask: Callable[[], bool], pace_s: float = PACE_S) -> None:
-        self._ask, self._pace_s = ask, pace_s
+    def __init__(
+        self, ask: Callable[[], bool], stopping: threading.Event | None = None, pace_s: float = PACE_S
+    ) -> None:
+        self._ask, self._stopping, self._pace_s = ask, stopping or threading.Event(), pace_s
         self._asked_s = float("-inf")
         self._yes = False
 
     def __call__(self) -> bool:
+        self._yes = self._yes or self._stopping.is_set()
         if self._yes or time.monotonic() - self._asked_s < self._pace_s:
             return self._yes
         self._asked_s = time.monotonic()

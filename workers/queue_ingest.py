@@ -1,20 +1,24 @@
 """The ingest stage on the queue: an uploaded file becomes a pyramid and a plan, and its regions are queued.
 
-Done twice it changes nothing: a pyramid that stands is taken as it is, a job that has left this stage is left alone.
+Done twice it changes nothing: a pyramid that stands is taken as it is (by a job that asks for no other reading), a job
+that has left this stage is left alone. A worker that is told to stop puts its image back, unfinished, at once.
 Two jobs on one image do not read it at once: one takes it, the others are queued again when it is let go.
 """
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from gigamask.image_info import ImageInfo
 from gigamask.job import Job, Stage
 from gigamask.plan import Plan, plan_regions
+from gigamask.queue.record import reading_path, require_reading, write_reading
 from gigamask.queue.stream import Delivery
 from gigamask.store import partial
 from workers.pace import Stop, Teller
-from workers.worker import Interrupted, Worker
+from workers.remains import discard_remains
+from workers.worker import Interrupted, Stopped, Worker
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +37,8 @@ def _ingest(worker: Worker, delivery: Delivery) -> None:
     info = _pyramid(worker, job, delivery)
     plan = job_plan(worker, job, info)
     _create_mask(worker, job, plan)
-    worker.jobs.start_segment(job.id, info, plan.region_px, plan.region_count)
+    if not worker.jobs.start_segment(job.id, info, plan.region_px, plan.region_count):
+        discard_remains(worker, job.id)  # it was cancelled, and its mask begun after the discard
 
 
 def job_plan(worker: Worker, job: Job, info: ImageInfo) -> Plan:
@@ -42,22 +47,33 @@ def job_plan(worker: Worker, job: Job, info: ImageInfo) -> Plan:
 
 
 def _pyramid(worker: Worker, job: Job, delivery: Delivery) -> ImageInfo:
-    """Raises Interrupted, or what `ingest` raises."""
+    """Raises Interrupted, Stopped, InvalidOption, or what `ingest` raises."""
     from gigamask.pyramid.image import ImagePyramid
 
     root = worker.store.image_zarr(job.image_id)
     if root.exists():
+        require_reading(worker.store, job.image_id, job.options.read)
         return ImagePyramid(root).info
+    write_reading(worker.store, job.image_id, job.options.read)
+    try:
+        return _read(worker, job, delivery, root)
+    except BaseException:
+        if not worker.leases.lost(delivery):  # else it is another worker's by now
+            reading_path(worker.store, job.image_id).unlink(missing_ok=True)
+        raise
+
+
+def _read(worker: Worker, job: Job, delivery: Delivery, root: Path) -> ImageInfo:
     from workers.ingest import IngestStopped, ingest
 
     source = worker.store.image_source(job.image_id)
     log.info("reading %s for job %s", source.name, job.id)
     tell = Teller(lambda fraction: worker.jobs.note_ingest(job.id, fraction))
-    stop = Stop(lambda: worker.is_cancelled(delivery))
+    stop = Stop(lambda: worker.is_cancelled(delivery), worker.stopping)
     try:
         return ingest(source, root, job.options.read, worker.settings, tell, stop)
     except IngestStopped as exc:
-        raise Interrupted from exc
+        raise (Stopped if worker.stopping.is_set() else Interrupted) from exc
 
 
 def _create_mask(worker: Worker, job: Job, plan: Plan) -> None:

@@ -24,8 +24,8 @@ from gigamask.pyramid.mask import MaskWriter, mask_folder
 from gigamask.queue.stream import Delivery
 from gigamask.store import partial
 from model.predictors import RegionPredictor, load_predictor
-from workers.queue_assemble import discard_remains
 from workers.queue_ingest import job_plan
+from workers.remains import discard_remains
 from workers.segment import SKIPPED, Outcome, RegionWork, segment
 from workers.worker import Interrupted, Worker
 
@@ -43,7 +43,8 @@ def run_segment(worker: Worker) -> None:
     def failed(work: RegionWork, exc: Exception) -> None:
         worker.failed(work.token, exc)
         if isinstance(exc, Interrupted):
-            discard_remains(worker, work.token.job_id)
+            with worker.guard(work.token):
+                discard_remains(worker, work.token.job_id)
 
     segment(_work(worker, table), done, failed)
 

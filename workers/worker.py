@@ -34,6 +34,10 @@ class Interrupted(Exception):
     """The work is no longer wanted: the job is final, or has left this stage."""
 
 
+class Stopped(Exception):
+    """This worker stops in the midst of the work: another begins it anew, as if it had not been tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """burst: stop when the stream is empty. stopping: finish what is in hand, claim nothing new."""
@@ -59,6 +63,10 @@ class Worker:
                 wanted = delivery is not None and self._is_wanted(delivery)
             except QueueUnavailable as exc:
                 log.warning("%s; trying again", exc)
+                self.stopping.wait(PAUSE_S)
+                continue
+            except Exception:
+                log.exception("a claim failed; what was claimed comes back after its lease")
                 self.stopping.wait(PAUSE_S)
                 continue
             if delivery is not None and wanted:
@@ -89,6 +97,8 @@ class Worker:
         self.leases.drop(delivery)
         if isinstance(exc, Interrupted):
             log.info("no longer wanted: %s", _told(delivery))
+        elif isinstance(exc, Stopped):
+            log.info("stopping; put back: %s", _told(delivery))
         else:
             log.error("attempt %d failed: %s", delivery.deliveries, _told(delivery), exc_info=exc)
         try:
@@ -96,6 +106,8 @@ class Worker:
                 self._settle(delivery, exc)
         except QueueUnavailable as silence:
             log.warning("%s; %s comes back after its lease", silence, _told(delivery))
+        except Exception:
+            log.exception("cannot settle: %s; it comes back after its lease", _told(delivery))
 
     def is_cancelled(self, delivery: Delivery) -> bool:
         """The job is final (or gone), or the work is another worker's by now."""
@@ -119,6 +131,8 @@ class Worker:
     def _settle(self, delivery: Delivery, exc: Exception) -> None:
         if isinstance(exc, Interrupted):
             self._close(delivery)
+        elif isinstance(exc, Stopped):
+            self.stream.put_back(delivery)
         elif isinstance(exc, GigamaskError) and not isinstance(exc, MENDED_BY_TIME):
             problem = Problem(code=exc.code, detail=exc.message, region=delivery.region)
             self.jobs.fail(delivery.job_id, problem)

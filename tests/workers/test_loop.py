@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -18,11 +19,12 @@ import tifffile
 from PIL import Image
 
 from gigamask.geometry import Box
+from gigamask.image_info import ReadOptions
 from gigamask.job import Job, JobOptions, Stage, State
 from gigamask.queue import keys
 from gigamask.queue.connection import Connection
 from gigamask.queue.job_store import JobStore
-from gigamask.queue.stream import WorkStream
+from gigamask.queue.stream import Delivery, WorkStream
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id, partial
 from tests.models_for_tests import THRESHOLD, threshold_model
@@ -310,3 +312,64 @@ def test_a_signal_drains_a_worker_process(
     run_worker(Stage.SEGMENT, settings, burst=True)
     run_worker(Stage.ASSEMBLE, settings, burst=True)
     assert jobs.get(job.id).state is State.SUCCEEDED
+
+
+def test_an_ingest_that_is_told_to_stop_is_put_back_at_once_and_counts_as_not_tried(
+    jobs: JobStore, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.zeros((SLOW_SIDE, SLOW_SIDE), np.uint8)
+    image_id = uploaded(store, lambda path: tifffile.imwrite(path, rows, compression="lzw", rowsperstrip=64), "a.tif")
+    job = jobs.submit(image_id, "a.tif", "threshold", JobOptions())
+    command = [sys.executable, "-m", "cli.main", "worker", "ingest"]
+    worker = subprocess.Popen(command, env=environment(settings), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: jobs.get(job.id).ingest_fraction > 0)
+    worker.send_signal(signal.SIGTERM)
+    _out, said = worker.communicate(timeout=2)
+    assert worker.returncode == 0, said
+    assert [path.name for path in store.image(image_id).iterdir()] == ["source"]
+    assert jobs.get(job.id).stage is Stage.INGEST
+    tried: list[int] = []
+    claim = WorkStream.claim
+
+    def noted(stream: WorkStream, consumer: str, block_ms: int) -> Delivery | None:
+        delivery = claim(stream, consumer, block_ms)
+        tried.extend([delivery.deliveries] if delivery else [])
+        return delivery
+
+    monkeypatch.setattr(WorkStream, "claim", noted)
+    run_worker(Stage.INGEST, settings, burst=True)
+    assert jobs.get(job.id).stage is Stage.SEGMENT
+    assert tried == [1]
+
+
+SLOW_SIDE = 16_000
+
+
+def test_an_image_is_read_one_way_and_a_job_that_asks_for_another_fails(
+    jobs: JobStore, settings: Settings, store: Store
+) -> None:
+    """All were submitted before the image was read."""
+    image_id = uploaded(store, write_png)
+    asked = [ReadOptions(pixel_size_um=0.25), ReadOptions(pixel_size_um=0.5), ReadOptions()]
+    first, other, easy = (
+        jobs.submit(image_id, "a.png", "threshold", JobOptions(region_px=512, read=read)) for read in asked
+    )
+    run_all(settings)
+    failed = jobs.get(other.id)
+    assert failed.error is not None and failed.error.code == "invalid_option"
+    assert "pixel_size_um 0.25, not 0.5" in failed.error.detail
+    for job in (first, easy):
+        assert jobs.get(job.id).state is State.SUCCEEDED
+        told = json.loads((store.mask_zarr(job.id) / "zarr.json").read_text())["attributes"]["gigamask"]
+        assert told["provenance"]["options"]["read"]["pixel_size_um"] == 0.25
+
+
+def test_a_job_whose_record_cannot_be_read_stops_no_other(
+    jobs: JobStore, settings: Settings, store: Store, connection: Connection
+) -> None:
+    bad, good = submitted(jobs, ingested(store)), submitted(jobs, ingested(store))
+    connection.call("HSET", keys.job(bad.id), "fixed", connection.call("HGET", keys.job(bad.id), "fixed")[:-5])
+    store.job_record(bad.id).unlink()
+    run_all(settings)
+    assert jobs.get(good.id).state is State.SUCCEEDED
+    assert connection.call("XLEN", keys.work(Stage.INGEST)) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -183,6 +184,43 @@ def test_a_worker_told_to_stop_finishes_what_it_holds_and_claims_nothing(jobs, s
     with working(Stage.SEGMENT, settings, jobs, connection) as worker:
         assert len(work_through(worker, lambda d: worker.stopping.set())) == 1
         assert worker.stream.length() == 3
+
+
+def test_a_record_that_cannot_be_written_ends_no_worker(
+    jobs: JobStore, settings: Settings, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = segmenting(jobs)
+    folder = Store(settings.store).job(job.id)
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    with working(Stage.SEGMENT, settings, jobs, connection) as worker, caplog.at_level(logging.ERROR):
+        assert len(work_through(worker, raising(BadImage("a poem")))) == 1
+        assert worker.stream.length() == 0
+    assert jobs.state(job.id) == (State.FAILED, Stage.SEGMENT)
+    assert "cannot settle" in caplog.text
+
+
+def test_a_redis_that_refuses_writes_for_a_while_ends_no_worker(
+    jobs: JobStore, settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.worker.PAUSE_S", 0.05)
+    segmenting(jobs, 2)
+    seen: list[Delivery] = []
+
+    def step(delivery: Delivery) -> None:
+        seen.append(delivery)
+        if len(seen) == 1:
+            connection.call("REPLICAOF", "127.0.0.1", "1")  # READONLY You can't write against a read only replica
+
+    with working(Stage.SEGMENT, settings, jobs, connection) as worker:
+        thread = threading.Thread(target=work_through, args=(worker, step))
+        thread.start()
+        time.sleep(1)
+        connection.call("REPLICAOF", "NO", "ONE")
+        assert thread.is_alive()
+        thread.join()
+        assert worker.stream.length() == 0
+    assert {delivery.region for delivery in seen} == {0, 1}
 
 
 ENDS = {
