@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from gigamask.errors import BadImage, DecodeTimeout, GigamaskError, ImageTooLarge, InvalidOption, UnsupportedImage
+from gigamask.errors import (
+    BadImage,
+    DecodeTimeout,
+    GigamaskError,
+    ImageTooLarge,
+    InsufficientStorage,
+    InvalidOption,
+    UnsupportedImage,
+)
 from gigamask.image_info import ImageInfo, ReadOptions
 from gigamask.settings import Settings
-from gigamask.store import partial, publish
+from gigamask.store import attempt, require_free, sweep_attempts
 
 POLL_S = 0.5
-_RAISED = {kind.code: kind for kind in (BadImage, UnsupportedImage, ImageTooLarge, DecodeTimeout, InvalidOption)}
+_RAISED: dict[str, type[GigamaskError]] = {
+    kind.code: kind
+    for kind in (BadImage, UnsupportedImage, ImageTooLarge, DecodeTimeout, InvalidOption, InsufficientStorage)
+}
 
 Progress = Callable[[float], None]
 Stop = Callable[[], bool]
@@ -44,20 +54,26 @@ def ingest(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> ImageInfo:
-    """Write `zarr_root` from `source` and publish it; progress gets fractions of the rows.
+    """Write `zarr_root` from `source` and publish it by one rename; progress gets fractions of the rows.
 
-    Raises BadImage and its kin, InvalidOption, or IngestStopped; then nothing is left behind.
+    Attempts at one `zarr_root` do not meet: each has a folder beside it, the first to end is published, and the others
+    give way to it. Raises BadImage and its kin, InvalidOption, InsufficientStorage or IngestStopped; then nothing of
+    this attempt is left behind.
     """
-    unfinished = partial(zarr_root)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        info = _run_child(source, unfinished, read, settings, progress, stop)
-        publish(zarr_root)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    return info
+    zarr_root.parent.mkdir(parents=True, exist_ok=True)
+    sweep_attempts(zarr_root)
+    require_free(zarr_root.parent, 0, settings.min_free_bytes)
+    with attempt(zarr_root) as mine:
+        info = _run_child(source, mine.folder, read, settings, progress, stop, mine.lock)
+        published = mine.publish()
+    sweep_attempts(zarr_root)
+    return info if published else _published_info(zarr_root)
+
+
+def _published_info(zarr_root: Path) -> ImageInfo:
+    from gigamask.pyramid.image import ImagePyramid
+
+    return ImagePyramid(zarr_root).info
 
 
 def inspect(path: Path, read: ReadOptions, settings: Settings) -> ImageInfo:
@@ -72,7 +88,9 @@ def _run_child(
     settings: Settings,
     progress: Progress | None,
     stop: Stop | None,
+    lock: int | None = None,
 ) -> ImageInfo:
+    """lock: inherited, so that it is held until the child is gone too."""
     task = {
         "source": str(source.resolve()),
         "root": str(root.resolve()) if root else None,
@@ -80,7 +98,7 @@ def _run_child(
         "settings": settings.model_dump(mode="json"),
         "parent": os.getpid(),
     }
-    with tempfile.TemporaryFile() as noise, _start(noise) as child:
+    with tempfile.TemporaryFile() as noise, _start(noise, lock) as child:
         try:
             _hand_over(child, task)
             return _Listener(child, noise, settings, progress, stop).result()
@@ -88,7 +106,7 @@ def _run_child(
             child.kill()
 
 
-def _start(noise: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(noise: IO[bytes], lock: int | None) -> subprocess.Popen[bytes]:
     home = Path(__file__).resolve().parent.parent
     paths = [str(home), *filter(None, [os.environ.get("PYTHONPATH")])]
     # one arena: glibc gives every decoding thread its own otherwise, and keeps what they free (malloc(3), M_ARENA_MAX)
@@ -101,6 +119,7 @@ def _start(noise: IO[bytes]) -> subprocess.Popen[bytes]:
         stderr=noise,
         env={**os.environ, **surroundings},
         start_new_session=True,
+        pass_fds=() if lock is None else (lock,),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -18,12 +17,13 @@ from typing import Any
 
 from gigamask.errors import GigamaskError
 from gigamask.image_info import ImageInfo, ReadOptions
+from gigamask.processes import die_with_parent
 from gigamask.settings import Settings
 from gigamask.sources.source import open_source
+from gigamask.store import disk_is_full, require_free, tells_of_full_disk
+from workers.ingest import out_of_memory
 
 REPORT_S = 0.2
-_PR_SET_PDEATHSIG = 1
-_MIB = 1024**2
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -32,22 +32,28 @@ def main() -> int:
     say = _private_stdout()
     task = json.loads(sys.stdin.buffer.read())
     settings = Settings.model_validate(task["settings"])
-    _die_with(task["parent"])
+    die_with_parent(task["parent"], signal.SIGKILL)
     _limit(settings)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damaged tags are reported once, as the problem
     try:
         info = _work(task, settings, say)
-    except GigamaskError as exc:
-        say({"problem": {"code": exc.code, "detail": exc.message}})
-    except MemoryError:
-        say({"problem": {"code": "bad_image", "detail": _too_little(settings)}})
     except Exception as exc:  # the seam to the parent: it raises this again
-        traceback.print_exc()
-        say({"problem": {"code": "internal", "detail": f"{type(exc).__name__}: {exc}"}})
+        say({"problem": _problem_of(exc, settings)})
     else:
         say({"info": info.model_dump(mode="json")})
     sys.stderr.flush()
     os._exit(0)  # decoders' threads and exit handlers have nothing left to say
+
+
+def _problem_of(exc: Exception, settings: Settings) -> dict[str, str]:
+    if isinstance(exc, MemoryError):
+        exc = out_of_memory(settings)
+    elif tells_of_full_disk(exc) and not isinstance(exc, GigamaskError):
+        exc = disk_is_full(exc)
+    if isinstance(exc, GigamaskError):
+        return {"code": exc.code, "detail": exc.message}
+    traceback.print_exception(exc)
+    return {"code": "internal", "detail": f"{type(exc).__name__}: {exc}"}
 
 
 def _work(task: dict[str, Any], settings: Settings, say: Say) -> ImageInfo:
@@ -58,7 +64,7 @@ def _work(task: dict[str, Any], settings: Settings, say: Say) -> ImageInfo:
     if root is not None:
         from gigamask.pyramid.image import ImageWriter
 
-        report = _Report(say, source.info.height)
+        report = _Report(say, source.info.height, lambda: require_free(root, 0, settings.min_free_bytes))
         with ImageWriter(root, source.info) as writer:
             for rows in source.rows():
                 writer.append(rows)
@@ -67,15 +73,17 @@ def _work(task: dict[str, Any], settings: Settings, say: Say) -> ImageInfo:
 
 
 class _Report:
-    """Fractions of the rows, a few a second."""
+    """Fractions of the rows, a few a second; as often, `check` may stop the work by what it raises."""
 
-    def __init__(self, say: Say, height: int) -> None:
-        self._say, self._height, self._done, self._last = say, height, 0, time.monotonic()
+    def __init__(self, say: Say, height: int, check: Callable[[], None]) -> None:
+        self._say, self._height, self._check = say, height, check
+        self._done, self._last = 0, time.monotonic()
 
     def add(self, rows: int) -> None:
         self._done += rows
         if time.monotonic() - self._last >= REPORT_S:
             self._last = time.monotonic()
+            self._check()
             self._say({"progress": self._done / self._height})
 
 
@@ -92,24 +100,12 @@ def _private_stdout() -> Say:
     return say
 
 
-def _die_with(parent: int) -> None:
-    """SIGKILL for us when the parent is gone (prctl(2)); Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-
 def _limit(settings: Settings) -> None:
     """RLIMIT_DATA counts heap and private mappings, thread stacks too, but no shared files (setrlimit(2))."""
     seconds = int(settings.ingest_timeout_s) + 60
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds * 4, seconds * 4 + 5))
     resource.setrlimit(resource.RLIMIT_DATA, (settings.ingest_memory_bytes, settings.ingest_memory_bytes))
-
-
-def _too_little(settings: Settings) -> str:
-    return f"decoding needs more memory than the {settings.ingest_memory_bytes:,} bytes that it may take"
 
 
 if __name__ == "__main__":

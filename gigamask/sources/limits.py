@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from gigamask.errors import BadImage, GigamaskError, ImageTooLarge
 from gigamask.settings import Settings
+from gigamask.store import disk_is_full, tells_of_full_disk
 
 MAX_BANDS = 64
 MAX_CELL_BYTES = 256 * 1024**2
@@ -43,6 +44,8 @@ def translated(what: str) -> Iterator[None]:
     except (GigamaskError, MemoryError):
         raise
     except Exception as exc:
+        if tells_of_full_disk(exc):  # of a band of rows, not of the image
+            raise disk_is_full(exc) from exc
         raise BadImage(f"{what}: {_first_line(exc)}") from exc
 
 
