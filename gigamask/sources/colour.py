@@ -118,10 +118,11 @@ def plan_conversion(samples: Samples, sample_range: tuple[float, float] | None) 
     """Raises InvalidOption where the range is needed or wrong, UnsupportedImage where the samples have no meaning."""
     if samples.dtype.kind not in "uif":
         raise UnsupportedImage(f"samples are integers or real numbers, not {samples.dtype}")
-    kept, notes = _usable_profile(samples)
-    samples = replace(samples, icc=kept)
+    icc, notes = _usable_profile(samples)
+    nodata, more = _usable_nodata(samples)
+    samples = replace(samples, icc=icc, nodata=nodata)
     span = _range(samples, sample_range)
-    return Conversion(samples, span, notes, _lookup(samples.dtype, span))
+    return Conversion(samples, span, notes + more, _lookup(samples.dtype, span))
 
 
 def _range(samples: Samples, asked: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -212,6 +213,23 @@ def _usable_profile(samples: Samples) -> tuple[bytes | None, tuple[str, ...]]:
     if icc[36:40] != b"acsp" or space != _ICC_SPACES[samples.model]:
         return None, (f"colour profile ignored: it is for {space!r} and the image is {samples.model}",)
     return icc, ()
+
+
+def _usable_nodata(samples: Samples) -> tuple[float | None, tuple[str, ...]]:
+    """The no-data value unless no sample can have it: a cast would make another value of it."""
+    value, dtype = samples.nodata, samples.dtype
+    if value is None or holds(dtype, value):
+        return value, ()
+    return None, (f"no-data value {value:g} ignored: no {dtype} sample has it",)
+
+
+def holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether a sample can be `value`, which real numbers may round (GDAL writes it as a decimal text)."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return not np.isfinite(value) or bool(np.isfinite(np.float64(value).astype(dtype)))
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and int(limits.min) <= int(value) <= int(limits.max)
 
 
 def is_srgb(icc: bytes) -> bool:

@@ -1,7 +1,6 @@
 """libvips, shut down to the four loaders we mean to use, and rows out of it one block at a time.
 
-Always `fail_on="warning"`: with less, libvips gives black or half-black pixels for a damaged file and no error
-(specs: dependencies, section 3).
+Always `fail_on="warning"`: with less, libvips gives black or half-black pixels for a damaged file and no error.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _OURS = {None, "generic-tiff", "aperio"}
 
 @dataclass(frozen=True, slots=True)
 class Slide:
-    """bounds: y, x of the part of level 0 that holds tissue, `height` x `width` of it."""
+    """bounds: y, x of the part of level 0 that holds tissue, `height` x `width` of it. icc: its colour profile."""
 
     path: Path
     vendor: str
@@ -30,6 +30,7 @@ class Slide:
     width: int
     bounds: tuple[int, int]
     pixel_size_um: tuple[float, float] | None
+    icc: bytes | None
 
 
 def detect_vendor(path: Path) -> str | None:
@@ -59,7 +60,8 @@ def open_slide(path: Path, settings: Settings) -> Slide:
         width = int(properties.get("openslide.bounds-width", width))
         height = int(properties.get("openslide.bounds-height", height))
         check_size(height, width, 4, settings)
-        return Slide(path, properties["openslide.vendor"], height, width, (y, x), _pixel_size(properties))
+        icc = slide.read_region((x, y), 0, (1, 1)).info.get("icc_profile")
+        return Slide(path, properties["openslide.vendor"], height, width, (y, x), _pixel_size(properties), icc)
 
 
 def _pixel_size(properties: Any) -> tuple[float, float] | None:

@@ -91,7 +91,7 @@ def _picture_samples(picture: Picture) -> Samples:
 
 def _slide_source(path: Path, read: ReadOptions, settings: Settings, codec: str | None = None) -> Source:
     slide = open_slide(path, settings)
-    conversion = plan_conversion(Samples("rgb", np.dtype(np.uint8), 8, alpha=3), None)
+    conversion = plan_conversion(Samples("rgb", np.dtype(np.uint8), 8, alpha=3, icc=slide.icc), None)
     info = _info(
         (slide.height, slide.width),
         1,
@@ -111,7 +111,8 @@ def _tiff_source(h: TiffHeader, read: ReadOptions, vendor: str | None) -> Source
         segments = locate_segments(h)
         if segments.gaps:
             notes += (f"{segments.gaps} of {len(segments.sizes)} segments hold no data",)
-            samples = replace(samples, alpha=h.bands)
+            if samples.alpha is None:  # an alpha of its own is 0 in gaps, like all that is not there
+                samples = replace(samples, alpha=h.bands)
         stored: Opener = lambda: cell_rows(h, segments)  # noqa: E731
     elif libvips_takes(h):
         picture = open_picture(h.path, Kind.TIFF, h.page)

@@ -130,5 +130,5 @@ def test_an_ingest_worker_killed_while_it_reads_is_made_good(
     assert not store.image_zarr(image_id).exists(), "it was read before the worker was killed"
     finish(settings, Stage.INGEST)
     assert {jobs.get(job.id).stage for job in (first, second)} == {Stage.SEGMENT}
-    assert {entry.name for entry in image.iterdir()} == {"source", "image.zarr"}
+    assert [entry.name for entry in image.glob("image.zarr*")] == ["image.zarr"]
     assert connection.call("KEYS", "gigamask:ingest:*") == []

@@ -284,6 +284,18 @@ def test_an_aperio_slide_with_jpeg_2000_tiles_goes_through_openslide(
     assert (image[..., 3] == 255).all()
 
 
+def test_a_slides_profile_is_turned_into_srgb(tmp_path: Path, picture, pixels) -> None:
+    """By OpenSlide as by the TIFF reader: one picture, JPEG 2000 and LZW."""
+    options: dict[str, Any] = {"tile": (128, 128), "photometric": "rgb", "metadata": None, "description": APERIO}
+    options["iccprofile"] = exchanged_primaries()
+    slide, plain = tmp_path / "jpeg2000.svs", tmp_path / "lzw.svs"
+    tifffile.imwrite(slide, picture, compression=33005, compressionargs={"reversible": True, "mct": False}, **options)
+    tifffile.imwrite(plain, picture, compression="lzw", **options)
+    image = pixels(slide)[..., :3].astype(np.int16)
+    assert np.abs(image - picture[..., ::-1]).max() <= 3
+    assert np.array_equal(image, pixels(plain))
+
+
 @pytest.mark.parametrize("codec", ["none", "zlib", "lzw", "zstd", "jpeg", "webp"])
 @pytest.mark.parametrize("layout", ["tiled", "stripped"])
 def test_half_a_file_is_refused(tmp_path: Path, picture, pixels, codec: str, layout: str) -> None:
@@ -310,13 +322,64 @@ def test_a_tile_whose_end_is_overwritten_is_refused(tmp_path: Path, picture, pix
 
 def test_tiles_that_were_never_written_are_no_data(tmp_path: Path, picture, pixels) -> None:
     path = write(tmp_path / "a.tif", picture, "zlib", "tiled")
-    with tifffile.TiffFile(path, mode="r+") as tiff:
-        sizes = list(tiff.pages[0].databytecounts)
-        tiff.pages[0].tags[325].overwrite([0, *sizes[1:]])
+    leave_out_first_tile(path)
     image = pixels(path)
     assert not image[:64, :64].any()
     assert (image[64:, :, 3] == 255).all()
     assert np.array_equal(image[64:, :, :3], picture[64:])
+
+
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
+def test_a_sparse_file_keeps_its_own_alpha(tmp_path: Path, picture, pixels, kind: str) -> None:
+    """Transparent pixels stay no-data beside tiles that were never written; associated colours are given back."""
+    alpha = np.broadcast_to(np.where(np.arange(WIDTH) < 100, 0, 128), picture.shape[:2]).astype(np.uint8)
+    stored = np.rint(picture * (alpha[..., None] / 255)).astype(np.uint8) if kind == "assocalpha" else picture
+    path = tmp_path / "a.tif"
+    rgba = np.dstack([stored, alpha])
+    tifffile.imwrite(path, rgba, photometric="rgb", extrasamples=[kind], compression="zlib", tile=(64, 64))
+    leave_out_first_tile(path)
+    image = pixels(path)
+    assert not image[:, :100, 3].any()
+    assert (image[:, 100:, 3] == 255).all()
+    assert np.abs(image[:, 100:, :3].astype(int) - picture[:, 100:]).max() <= 2
+
+
+def leave_out_first_tile(path: Path) -> None:
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags[325].overwrite([0, *tiff.pages[0].databytecounts[1:]])
+
+
+NODATA = [
+    (np.uint8, "-9999", None),
+    (np.uint8, "nan", None),
+    (np.uint8, "256", None),
+    (np.uint8, "0.5", None),
+    (np.uint8, "241", 241),
+    (np.int16, "-9999", -9999),
+    (np.int16, "40000", None),
+    (np.float32, "1e300", None),
+    (np.float32, "-3.4028234663852886e+38", -3.4028235e38),
+    (np.float32, "0.1", 0.1),
+]
+
+
+@pytest.mark.parametrize(("dtype", "text", "value"), NODATA)
+def test_a_nodata_value_counts_only_where_a_sample_can_have_it(
+    tmp_path: Path, settings: Settings, pixels, dtype: type, text: str, value: float | None
+) -> None:
+    path = tmp_path / "a.tif"
+    stored = np.tile(np.array([0, 1, 241, 3, 7, 9, 11, 13], dtype), (16, 2))
+    if value is not None:
+        stored[3, 5] = value
+    tifffile.imwrite(path, stored, photometric="minisblack", extratags=[(42113, "s", 0, text, True)])
+    image = pixels(path, sample_range=(0, 255))
+    notes = open_source(path, ReadOptions(sample_range=(0, 255)), settings).info.notes
+    if value is None:
+        assert image.shape[-1] == 3 or (image[..., 3] == 255).all()
+        assert any("no-data value" in note for note in notes)
+    else:
+        assert np.array_equal(image[..., 3] > 0, stored != dtype(value))
+        assert notes == ()
 
 
 def header_of(width: int, height: int, bands: int, codec: int = 1) -> bytes:

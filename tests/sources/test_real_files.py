@@ -218,6 +218,7 @@ FATES: dict[str, type[BadImage] | None] = {
 }
 
 
+@pytest.mark.timeout(20)  # a loop of directories would otherwise be waited for
 @pytest.mark.parametrize(("name", "fate"), FATES.items(), ids=FATES.keys())
 def test_malformed_files_meet_their_stated_fate_soon(samples: Path, pixels, name: str, fate) -> None:
     started, path = time.monotonic(), samples / "malformed" / name
