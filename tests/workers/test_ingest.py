@@ -112,8 +112,10 @@ def test_two_attempts_at_one_image_do_not_meet(tmp_path: Path, settings: Setting
     """The first is held up for a while, as by a lost lease; the second begins and ends; the first gives way."""
     source, root = noise(tmp_path / "a.tif", 3000), tmp_path / "image.zarr"
     held, second_is_over = threading.Event(), threading.Event()
+    opened: list[str] = []
 
     def hold(fraction: float) -> None:
+        opened.extend(Path(file.path).suffix for child in children() for file in child.open_files())
         held.set()
         second_is_over.wait(30)
 
@@ -124,6 +126,7 @@ def test_two_attempts_at_one_image_do_not_meet(tmp_path: Path, settings: Setting
         published = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
         second_is_over.set()
         assert first.result(30) == second == ImagePyramid(root).info
+    assert ".lock" in opened, "the child does not hold its attempt's lock"
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == published
     stored = np.moveaxis(ImagePyramid(root).read(Box(0, 0, 3000, 3000)), 0, -1)
     assert np.array_equal(stored, tifffile.imread(source))
