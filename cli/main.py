@@ -63,7 +63,7 @@ def segment(
     as_json: Json = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     engine: Annotated[Engine | None, typer.Option(help="What runs the model.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, max=256, help="Tiles in one call of the network.")] = None,
+    batch: Annotated[int | None, typer.Option(min=0, max=256, help="Tiles in one call; 0 = what suits.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="Threads of the predictor; 0 = all cores.")] = None,
     region_px: RegionSide = None,
     pixel_size_um: PixelSize = None,

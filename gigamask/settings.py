@@ -46,7 +46,9 @@ class Settings(BaseSettings):
 
     engine: Annotated[Literal["onnx", "torch"], Field(description="What runs the model.")] = "onnx"
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto = a GPU where there is one.")] = "auto"
-    batch_tiles: Annotated[int, Field(ge=1, le=256, description="Tiles in one call of the network.")] = 4
+    batch_tiles: Annotated[
+        int, Field(ge=0, le=256, description="Tiles in one call of the network; 0 = 1 on a CPU, 8 on a GPU.")
+    ] = 0
     threads: Annotated[int, Field(ge=0, description="Threads of one predictor; 0 = all cores.")] = 0
 
     @field_validator("models", mode="before")

@@ -2,6 +2,7 @@
 
 uploads/<id>/                     a body that is still arriving
 images/<id>/source/<file name>    the image as uploaded
+images/<id>/read.json             how it was asked to be read
 images/<id>/image.zarr            its pyramid (image.zarr.<attempt>.partial, and .lock, while one is being written)
 jobs/<id>/job.json                the record
 jobs/<id>/mask.zarr               the result (mask.zarr.partial while it is being written)

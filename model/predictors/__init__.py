@@ -6,7 +6,7 @@ Arrays in, arrays out: a predictor knows no file but its model's, no queue and n
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from gigamask.manifest import ModelManifest, read_manifest
 from gigamask.plan import Region
 
+if TYPE_CHECKING:
+    from model.predictors.tiles import TileNetwork
+
 Engine = Literal["onnx", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
+
+# On two cores a batch of 4 took 124 ms a tile and a batch of 1 took 85 (docs/log.md, 2026-11-22); a GPU wants work.
+CPU_BATCH, GPU_BATCH = 1, 8
 
 
 class RegionPredictor(Protocol):
@@ -28,21 +34,29 @@ class RegionPredictor(Protocol):
 
 
 def load_predictor(
-    folder: Path, engine: Engine = "onnx", batch: int = 4, threads: int | None = None, device: Device = "auto"
+    folder: Path, engine: Engine = "onnx", batch: int = 0, threads: int | None = None, device: Device = "auto"
 ) -> RegionPredictor:
-    """threads: CPU threads of one prediction, None for the engine's choice. device: auto = a GPU where there is one.
+    """batch: tiles in one call, 0 for what suits the device. threads: CPU threads of one prediction, None for the
+    engine's choice. device: auto = a GPU where there is one.
 
     Raises gigamask.errors.BadModel, also where a GPU is asked for by name and the engine has none.
     """
     from model.predictors.tiles import TilePredictor
 
     manifest = read_manifest(folder)
+    network = _load_network(folder, manifest, engine, threads, device)
+    return TilePredictor(manifest, network, batch or (GPU_BATCH if network.fixed_batch else CPU_BATCH))
+
+
+def _load_network(
+    folder: Path, manifest: ModelManifest, engine: Engine, threads: int | None, device: Device
+) -> TileNetwork:
     if engine == "onnx":
         from model.predictors.onnx import OnnxNetwork
 
-        return TilePredictor(manifest, OnnxNetwork(folder, manifest, threads=threads, device=device), batch)
+        return OnnxNetwork(folder, manifest, threads=threads, device=device)
     if engine == "torch":
         from model.predictors.torch import TorchNetwork
 
-        return TilePredictor(manifest, TorchNetwork(folder, manifest, threads=threads, device=device), batch)
+        return TorchNetwork(folder, manifest, threads=threads, device=device)
     raise ValueError(f"engine is 'onnx' or 'torch', not {engine!r}")
