@@ -60,8 +60,8 @@ def open_slide(path: Path, settings: Settings) -> Slide:
         width = int(properties.get("openslide.bounds-width", width))
         height = int(properties.get("openslide.bounds-height", height))
         check_size(height, width, 4, settings)
-        icc = slide.read_region((x, y), 0, (1, 1)).info.get("icc_profile")
-        return Slide(path, properties["openslide.vendor"], height, width, (y, x), _pixel_size(properties), icc)
+        vendor, size = properties["openslide.vendor"], _pixel_size(properties)
+        return Slide(path, vendor, height, width, (y, x), size, _profile(slide))
 
 
 def _pixel_size(properties: Any) -> tuple[float, float] | None:
@@ -70,6 +70,17 @@ def _pixel_size(properties: Any) -> tuple[float, float] | None:
     except (KeyError, ValueError):
         return None
     return sizes if min(sizes) > 0 else None
+
+
+def _profile(slide: Any) -> bytes | None:
+    """None for a broken one too: libvips passes over those as well."""
+    from PIL.ImageCms import PyCMSError
+
+    try:
+        profile = slide.color_profile
+    except PyCMSError:
+        return None
+    return profile.tobytes() if profile is not None else None
 
 
 def slide_rows(slide: Slide) -> Iterator[Pixels]:

@@ -114,13 +114,13 @@ def test_two_attempts_at_one_image_do_not_meet(tmp_path: Path, settings: Setting
     held, second_is_over = threading.Event(), threading.Event()
     opened: list[str] = []
 
-    def hold(fraction: float) -> None:
+    def hold() -> bool:
         opened.extend(Path(file.path).suffix for child in children() for file in child.open_files())
         held.set()
-        second_is_over.wait(30)
+        return not second_is_over.wait(30)
 
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(ingest, source, root, READ, settings, hold)
+        first = pool.submit(ingest, source, root, READ, settings, stop=hold)
         assert held.wait(30)
         second = ingest(source, root, READ, settings)
         published = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
