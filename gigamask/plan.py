@@ -18,6 +18,7 @@ from gigamask.manifest import ModelManifest
 CHUNK_PX = 512
 REGION_SIDES_PX = (512, 1024, 2048, 4096)
 MAX_SHARD_PX = 4096
+ENOUGH_REGIONS = {512: 16, 1024: 16, 2048: 16, 4096: 1024}  # by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +95,18 @@ class Plan:
 
 
 def choose_region_px(shape: tuple[int, int], tile_px: int) -> int:
-    """The largest region side that still gives about 16 regions, so that several workers have work and progress moves.
+    """The largest side that gives enough regions for several workers to have work and for progress to move.
 
-    Large images get large regions: fewer files, and less surround read twice (a 2048 region reads 1.56x its pixels,
-    a 512 region 4x).
+    Larger regions mean fewer files and less surround read twice (a 2048 region reads 1.56x its pixels, a 512 region
+    4x), and more memory (a worker with a light model: 0.4 GiB at 2048, 0.7 at 4096), so 4096 is for images of which
+    2048 would make very many files. Raises InvalidOption for a tile that fits no side.
     """
-    for side in sorted(REGION_SIDES_PX, reverse=True):
-        if side % tile_px == 0 and shape[0] * shape[1] >= 16 * side * side:
-            return side
-    smallest = [side for side in REGION_SIDES_PX if side % tile_px == 0]
-    if not smallest:
+    fitting = [side for side in REGION_SIDES_PX if side % tile_px == 0]
+    if not fitting:
         raise InvalidOption(f"tile side divides one of {REGION_SIDES_PX} px, not {tile_px}")
-    return smallest[0]
+    pixels = shape[0] * shape[1]
+    enough = [side for side in fitting if pixels >= ENOUGH_REGIONS[side] * side * side]
+    return max(enough, default=fitting[0])
 
 
 def plan_regions(shape: tuple[int, int], manifest: ModelManifest, region_px: int | None = None) -> Plan:

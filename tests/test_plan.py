@@ -106,7 +106,8 @@ def test_an_impossible_plan_is_refused(shape: tuple[int, int], tile_px: int, reg
 def test_large_images_get_large_regions() -> None:
     assert choose_region_px((100, 100), 512) == 512
     assert choose_region_px((4096, 4096), 512) == 1024
-    assert choose_region_px((100_000, 100_000), 512) == 4096
+    assert choose_region_px((16_000, 16_000), 512) == choose_region_px((65_536, 65_536), 512) == 2048
+    assert choose_region_px((200_000, 100_000), 512) == 4096
     assert choose_region_px((100, 100), 1024) == 1024
     with pytest.raises(InvalidOption, match="tile side divides"):
         choose_region_px((100, 100), 300)
