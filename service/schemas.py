@@ -70,7 +70,7 @@ class AreaView(BaseModel):
 
 
 class JobView(BaseModel):
-    """percent: over all stages. rate_mp_per_s: megapixels a second of the segment stage, skipped regions included.
+    """percent: over all stages. rate_mp_per_s: megapixels a second since segmenting began, skipped included.
 
     eta_s: seconds until the last region; null while it cannot be told. no_data_px: pixels without data in the image.
     image: null until the file has been read. image_id: to segment the same image again without a second upload.

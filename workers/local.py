@@ -27,7 +27,7 @@ from gigamask.store import partial, publish
 from model.predictors import RegionPredictor, load_predictor
 from workers.assemble import complete
 from workers.journal import Journal, Key, RegionRecord
-from workers.segment import SKIPPED, Outcome, RegionWork, StageSeconds, segment
+from workers.segment import SKIPPED, Outcome, RegionWork, StageSeconds, areas_of, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class _Run:
         }
 
     def _ingest(self) -> ImagePyramid:
-        """The image lands in `partial(out)` by a rename of its own (from `partial(partial(out))`)."""
+        """The image lands in `partial(out)` by a rename of its own."""
         if not (self._root / "zarr.json").is_file():
             from workers.ingest import ingest
 
@@ -271,12 +271,7 @@ class _Run:
 
 
 def _record(work: RegionWork, outcome: Outcome) -> RegionRecord:
-    box = work.region.box
-    if outcome is SKIPPED:
-        return RegionRecord(work.region.index, True, {NO_DATA: box.height * box.width})
-    assert outcome is not None
-    areas = {label: int(count) for label, count in enumerate(outcome) if count}
-    return RegionRecord(work.region.index, False, areas)
+    return RegionRecord(work.region.index, outcome is SKIPPED, areas_of(work.region, outcome))
 
 
 def _give_up(work: RegionWork, exc: Exception) -> None:

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gigamask.job import Stage, State
-from gigamask.manifest import MANIFEST_NAME, NO_DATA
+from gigamask.manifest import MANIFEST_NAME
 from gigamask.plan import Plan, Region
 from gigamask.pyramid.arrays import Pixels
 from gigamask.pyramid.image import ImagePyramid
@@ -26,7 +23,7 @@ from gigamask.store import partial
 from model.predictors import RegionPredictor, load_predictor
 from workers.queue_ingest import job_plan
 from workers.remains import discard_remains
-from workers.segment import SKIPPED, Outcome, RegionWork, segment
+from workers.segment import SKIPPED, Outcome, RegionWork, areas_of, segment
 from workers.worker import Interrupted, Worker
 
 OPEN_JOBS = 8
@@ -58,15 +55,9 @@ def _work(worker: Worker, table: _Table) -> Iterator[RegionWork | None]:
 
 
 def tell_outcome(worker: Worker, work: RegionWork, outcome: Outcome) -> None:
-    job_id, box = work.token.job_id, work.region.box
-    skipped = outcome is SKIPPED
-    areas = {NO_DATA: box.height * box.width} if outcome is None else _areas(outcome)
-    if not worker.jobs.complete_region(job_id, work.region.index, areas, skipped=skipped):
+    job_id, areas = work.token.job_id, areas_of(work.region, outcome)
+    if not worker.jobs.complete_region(job_id, work.region.index, areas, skipped=outcome is SKIPPED):
         discard_remains(worker, job_id)
-
-
-def _areas(outcome: NDArray[np.int64]) -> dict[int, int]:
-    return {label: int(count) for label, count in enumerate(outcome) if count}
 
 
 class WatchedMask(MaskWriter):

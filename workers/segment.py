@@ -28,6 +28,13 @@ Outcome = NDArray[np.int64] | None
 SKIPPED: Outcome = None
 
 
+def areas_of(region: Region, outcome: Outcome) -> dict[int, int]:
+    """label -> pixels of the region"""
+    if outcome is None:
+        return {NO_DATA: region.box.height * region.box.width}
+    return {label: int(count) for label, count in enumerate(outcome) if count}
+
+
 @dataclass(frozen=True, slots=True)
 class RegionWork:
     """token: the caller's own, handed back with the outcome."""
