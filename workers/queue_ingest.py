@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from gigamask.errors import BadImage, DecodeTimeout
 from gigamask.image_info import ImageInfo
 from gigamask.job import Job, Stage
 from gigamask.plan import Plan, plan_regions
@@ -17,7 +18,7 @@ from gigamask.queue.record import reading_path, require_reading, write_reading
 from gigamask.queue.stream import Delivery
 from gigamask.store import partial
 from workers.pace import Stop, Teller
-from workers.remains import discard_remains
+from workers.remains import discard_remains, remove_tree
 from workers.worker import Interrupted, Stopped, Worker
 
 log = logging.getLogger(__name__)
@@ -57,9 +58,11 @@ def _pyramid(worker: Worker, job: Job, delivery: Delivery) -> ImageInfo:
     write_reading(worker.store, job.image_id, job.options.read)
     try:
         return _read(worker, job, delivery, root)
-    except BaseException:
+    except BaseException as exc:
         if not worker.leases.lost(delivery):  # else it is another worker's by now
             reading_path(worker.store, job.image_id).unlink(missing_ok=True)
+            if isinstance(exc, BadImage) and not isinstance(exc, DecodeTimeout):
+                remove_tree(worker.store.image(job.image_id))  # no other try would read it
         raise
 
 

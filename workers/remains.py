@@ -21,12 +21,12 @@ def discard_remains(worker: Worker, job_id: str) -> None:
     if found is None or not found[0].final:
         return
     target = worker.store.mask_zarr(job_id)
-    _remove(partial(target))
+    remove_tree(partial(target))
     if found[0] is not State.SUCCEEDED:
-        _remove(target)
+        remove_tree(target)
 
 
-def _remove(tree: Path) -> None:
+def remove_tree(tree: Path) -> None:
     """A late writer may add a file while the tree is being removed: begin again then."""
     for _ in range(REMOVE_ATTEMPTS):
         shutil.rmtree(tree, ignore_errors=True)

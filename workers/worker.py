@@ -99,6 +99,8 @@ class Worker:
             log.info("no longer wanted: %s", _told(delivery))
         elif isinstance(exc, Stopped):
             log.info("stopping; put back: %s", _told(delivery))
+        elif isinstance(exc, GigamaskError):
+            log.warning("attempt %d failed: %s: %s: %s", delivery.deliveries, _told(delivery), exc.code, exc)
         else:
             log.error("attempt %d failed: %s", delivery.deliveries, _told(delivery), exc_info=exc)
         try:

@@ -36,6 +36,7 @@ def test_a_malformed_file_ends_soon_and_does_no_harm(service: Service, name: str
         assert job["state"] == "failed"
         assert job["error"]["code"] in PROBLEMS, job["error"]
         assert "died" not in job["error"]["detail"]
+        assert not (service.store / "images" / job["image_id"]).exists(), "something is left behind"
     require_well(service)
 
 
