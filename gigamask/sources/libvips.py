@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,17 @@ _DTYPES = {
 }
 
 
-@cache
+_opening = Lock()
+
+
 def library() -> Any:
-    """pyvips with every other loader blocked and nothing cached."""
+    """pyvips with every other loader blocked and nothing cached. Safe to ask from several threads."""
+    with _opening:  # two threads at once would block each other's loaders for a moment
+        return _library()
+
+
+@cache
+def _library() -> Any:
     import pyvips
 
     pyvips.operation_block_set("VipsForeignLoad", True)
