@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpx
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.console import err, out
 from gigamask.errors import BadUpload, GigamaskError
@@ -79,7 +80,7 @@ def print_job(server: str, job: Json, as_json: bool) -> None:
     if as_json:
         out.print(json.dumps(job), soft_wrap=True, markup=False)
         return
-    table = Table(show_header=False)
+    table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False)
     for name in ("id", "state", "stage", "model", "percent"):
         table.add_row(name, str(job[name]))
     for area in job.get("areas") or []:
@@ -96,9 +97,10 @@ def print_jobs(jobs: list[Json], as_json: bool) -> None:
     if as_json:
         out.print(json.dumps(jobs), soft_wrap=True, markup=False)
         return
-    table = Table("job", "state", "stage", "%", "model", "file")
+    whole = [Column(name, no_wrap=True) for name in ("job", "state", "%")]
+    table = Table(*whole, Column("model", overflow="fold"), Column("file", overflow="fold"), box=SIMPLE_HEAD)
     for job in jobs:
-        table.add_row(*(str(job[name]) for name in ("id", "state", "stage", "percent", "model", "file_name")))
+        table.add_row(job["id"], _where(job), f"{job['percent']:.0f}", job["model"], job["file_name"])
     out.print(table)
 
 
