@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("speed", "memory", "upload"), help="one part; default: all three")
     parser.add_argument("--gigapixels", type=float, nargs="+", default=[0.25, 1.0, 4.0], choices=memory.SIDES_PX)
     parser.add_argument("--upload-gib", type=float, default=4.0)
-    parser.add_argument("--regions", type=int, default=2, help="regions that the watched worker does")
+    parser.add_argument("--regions", type=int, default=64, help="regions that the watched worker does")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="0.25 gigapixels, 0.5 GiB, one repeat")
     args = parser.parse_args()
