@@ -13,6 +13,7 @@ from pathlib import Path
 from gigamask.image_info import ReadOptions
 from gigamask.manifest import ModelShelf
 from gigamask.plan import plan_regions
+from gigamask.processes import give_back_freed_memory
 from gigamask.pyramid.image import ImagePyramid
 from gigamask.pyramid.mask import MaskWriter, mask_folder
 from gigamask.settings import Settings
@@ -29,6 +30,7 @@ def segment(zarr_root: str, model: str, regions: str) -> None:
     from workers.segment import Outcome, RegionWork
     from workers.segment import segment as step
 
+    give_back_freed_memory()  # as `gigamask worker` does
     settings = Settings()
     image = ImagePyramid(Path(zarr_root))
     predictor = load_predictor(ModelShelf(settings.models).folder(model), "onnx", settings.batch_tiles)

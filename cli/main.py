@@ -75,9 +75,11 @@ def segment(
     napari, or with zarr.open.
     """
     from cli.segment import job_options, print_report, segment_with_progress
+    from gigamask.processes import give_back_freed_memory
 
     changed = {"engine": engine and engine.value, "batch_tiles": batch, "threads": threads}
     settings = Settings().model_copy(update={name: value for name, value in changed.items() if value is not None})
+    give_back_freed_memory()
     with told_errors(as_json):
         options = job_options(region_px, pixel_size_um, sample_range)
         report = segment_with_progress(image, model, out_path, options, settings, overwrite=overwrite)
@@ -120,10 +122,11 @@ def worker(
 ) -> None:
     """Run one worker. SIGTERM lets it finish what it holds."""
     from gigamask.job import Stage
-    from gigamask.processes import die_with_named_parent
+    from gigamask.processes import die_with_named_parent, give_back_freed_memory
     from workers.loop import run_worker
 
     die_with_named_parent()
+    give_back_freed_memory()
     log_to_stderr()
     with told_errors():
         run_worker(Stage(stage.value), Settings(), burst=burst)

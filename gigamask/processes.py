@@ -1,4 +1,4 @@
-"""Child processes that do not outlive their parent."""
+"""Processes that do not outlive their parent, and that give back the memory they are done with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # mallopt(3)
+MMAP_THRESHOLD_BYTES = 1 << 20
 PARENT_PID = "GIGAMASK_PARENT_PID"
 
 
@@ -18,6 +20,17 @@ def die_with_parent(parent_pid: int, number: signal.Signals = signal.SIGTERM) ->
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number))
     if os.getppid() != parent_pid:  # it died before the call above
         os.kill(os.getpid(), number)
+
+
+def give_back_freed_memory() -> bool:
+    """Before any thread starts: one heap, and blocks of pixels outside it. False where the C library is not glibc.
+
+    Else each thread's heap keeps what it freed: a segment worker grew from 408 to 624 MiB over 64 regions.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_ARENA_MAX, 1)) and bool(mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES))
 
 
 def die_with_named_parent() -> None:
