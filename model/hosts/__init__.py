@@ -1,24 +1,30 @@
 """Host networks: any segmentation model in three functions, and `build_host` that makes one by name.
 
-    features(x) -> list     backbone maps, finest first
+    features(x) -> list     backbone maps; the decode head's deepest input last
     decode(list) -> D       (B, channels, H/stride, W/stride), what the host's last 1x1 reads
     classify(D) -> scores   that 1x1
 
-SGNet calls the first two and brings a wider 1x1 of its own (section 3.2, late concatenation).
+SGNet calls the first two and brings a wider 1x1 of its own (section 3.2, late concatenation). For early concatenation
+it joins its context to features()[-1]; `extra_channels` builds a decode head that takes so many more there.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from model.hosts.mobilenet import MobileNetHost
+from model.hosts import mobilenet
+from model.hosts.network import AuxiliaryHeads, HostNetwork
 
 
 class Host(Protocol):
     channels: int  # of D
+    feature_channels: int  # of features()[-1], as the host alone makes it
+    backbone: nn.Module  # what starts from ImageNet
     classifier: nn.Conv2d
+    auxiliary: AuxiliaryHeads | None  # auxiliary(features) -> [(scores, weight)], training only
 
     def features(self, x: Tensor) -> list[Tensor]: ...
 
@@ -27,10 +33,23 @@ class Host(Protocol):
     def classify(self, decoded: Tensor) -> Tensor: ...
 
 
-HOSTS = {"mobilenet_v2": MobileNetHost}
+# name -> (builder, loader of ImageNet weights)
+_FAMILIES = {"mobilenet_v2": (mobilenet.build_light, mobilenet.load_backbone)}
+HOSTS = {name: builder for name, (builder, _) in _FAMILIES.items()}
 
 
-def build_host(name: str, classes: int) -> MobileNetHost:
+def build_host(name: str, classes: int, extra_channels: int = 0) -> HostNetwork:
+    """extra_channels: how many more channels than `feature_channels` decode() will find in features()[-1]."""
+    _check_name(name)
+    return HOSTS[name](classes, extra_channels)
+
+
+def load_backbone(host: HostNetwork, name: str, checkpoint: Path) -> None:
+    """Fill host.backbone from a public ImageNet checkpoint in its usual keys. FileNotFoundError, ValueError."""
+    _check_name(name)
+    _FAMILIES[name][1](host.backbone, checkpoint)
+
+
+def _check_name(name: str) -> None:
     if name not in HOSTS:
         raise ValueError(f"unknown host {name!r}: expected one of {sorted(HOSTS)}")
-    return HOSTS[name](classes)

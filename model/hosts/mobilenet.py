@@ -15,33 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.hosts.checkpoint import load_checkpoint
+from model.hosts.network import HostNetwork
 from model.parts.conv import conv_norm_relu, separable
 
 # t, c, n, s of Table 2: expansion, channels, repeats, stride of the first
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _TAPS = (1, 3, 6, 13, 17)  # last block at strides 2, 4, 8, 16, 32
 _TAP_CHANNELS = (16, 24, 32, 96, 320)
+_CHANNELS = 16  # of D
 
 
-class MobileNetHost(nn.Module):
+def build_light(classes: int, extra_channels: int = 0) -> HostNetwork:
     """(B, 3, t, t) -> D (B, 16, t, t) -> scores (B, K, t, t); t in multiples of 32."""
-
-    channels = 16
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.backbone = Backbone()
-        self.decoder = Decoder(self.channels)
-        self.classifier = nn.Conv2d(self.channels, classes, 1)
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        return cast(list[Tensor], self.backbone(x))
-
-    def decode(self, features: list[Tensor]) -> Tensor:
-        return cast(Tensor, self.decoder(features))
-
-    def classify(self, decoded: Tensor) -> Tensor:
-        return cast(Tensor, self.classifier(decoded))
+    backbone, decoder = Backbone(), Decoder(_CHANNELS, extra_channels)
+    return HostNetwork(backbone, decoder, nn.Conv2d(_CHANNELS, classes, 1), _TAP_CHANNELS[-1])
 
 
 class Backbone(nn.Module):
@@ -89,9 +77,9 @@ class InvertedResidual(nn.Module):
 class Decoder(nn.Module):
     """Context at stride 32, four joins with finer maps, a pixel shuffle to stride 1."""
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, outputs: int, extra_channels: int = 0) -> None:
         super().__init__()
-        self.context = Context(_TAP_CHANNELS[4], 128)
+        self.context = Context(_TAP_CHANNELS[4] + extra_channels, 128)
         self.joins = nn.ModuleList(
             [
                 Join(128, _TAP_CHANNELS[3], 64, 128),
@@ -138,16 +126,13 @@ class Join(nn.Module):
         return cast(Tensor, self.fuse(torch.cat([up, self.reduce(fine)], dim=1)))
 
 
-def load_imagenet(host: MobileNetHost, checkpoint: Path) -> None:
+def load_backbone(backbone: nn.Module, checkpoint: Path) -> None:
     """torchvision's `mobilenet_v2-*.pth`; its classifier and last 1x1 (features.18) are left out."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    wanted = host.backbone.state_dict().keys()
-    missing = sorted(wanted - state.keys())
-    if missing:
-        raise ValueError(
-            f"{checkpoint} is not a torchvision MobileNetV2: it lacks {missing[0]!r} and {len(missing) - 1} more"
-        )
-    host.backbone.load_state_dict({key: state[key] for key in wanted})
+    load_checkpoint(backbone, checkpoint, "a torchvision MobileNetV2")
+
+
+def load_imagenet(host: HostNetwork, checkpoint: Path) -> None:
+    load_backbone(host.backbone, checkpoint)
 
 
 def _conv_relu6(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
