@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.data.pictures import IGNORE
 from model.sgnet import TrainingOutput
-
-IGNORE = 255
 
 
 @dataclass(frozen=True, slots=True)

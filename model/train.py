@@ -48,9 +48,8 @@ def train(
 
 def train_recipe(recipe: Recipe, folder: Path, device: str) -> TrainingRun:
     dataset = find_dataset(recipe.dataset)
-    picture = dataset.training()
     alpha = recipe.architecture(len(dataset.classes)).alpha
-    sampler = CropSampler(picture.image, picture.labels, recipe.network.tile_px, alpha, recipe.crops, recipe.seed)
+    sampler = CropSampler(dataset.pictures("train"), recipe.network.tile_px, alpha, recipe.crops, recipe.seed)
     run = TrainingRun(recipe, sampler, len(dataset.classes), folder, device)
     with _bar() as bar:
         task = bar.add_task(recipe.name, total=recipe.schedule.iterations, completed=run.iteration, loss="")

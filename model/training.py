@@ -17,16 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gigamask.geometry import Box
 from model.data.crops import Crop, CropSampler
+from model.data.pictures import IGNORE
 from model.hosts.mobilenet import load_imagenet
 from model.imagenet import mobilenet_weights
-from model.losses import IGNORE, total_loss
+from model.losses import total_loss
 from model.normalise import Normalise
 from model.recipe import Recipe, Schedule
 from model.sgnet import SGNet
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
+_ROWS = 1024  # read at a time when labels are checked
 _COLUMNS = ("iteration", "total", "local", "surround", "consistency", "learning_rate")
 
 
@@ -139,9 +142,16 @@ class TrainingRun:
 
 
 def check_labels(sampler: CropSampler, classes: int) -> None:
-    found = sampler.labels[sampler.labels != IGNORE]
-    if found.size and found.max() >= classes:
-        raise ValueError(f"label {found.max()} in the training picture, but the data set has {classes} classes")
+    """Row by row of every picture: a label above the classes would train the wrong thing, or nothing."""
+    for picture in sampler.pictures:
+        height, width = picture.shape
+        for y in range(0, height, _ROWS):
+            ids = picture.labels(Box(y, 0, y + _ROWS, width).clip(picture.shape))
+            wrong = ids[(ids != IGNORE) & (ids >= classes)]
+            if wrong.size:
+                raise ValueError(
+                    f"{picture.name}: label {wrong.max()}, but the data set has {classes} classes (0 to {classes - 1})"
+                )
 
 
 def collate(crops: list[Crop], device: torch.device) -> Batch:

@@ -11,10 +11,14 @@ Classes that fill few pixels can be drawn on purpose: a share of the crops must 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gigamask.geometry import Box
+from model.data.pictures import IGNORE, Picture, read_padded
 
 Bytes = NDArray[np.uint8]
 Generator = np.random.Generator
@@ -56,44 +60,49 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Source window [y, y + side)^2 to be resized to S, and the local offset in the result."""
+    """Window of a picture to be resized to S, and the local offset in the result."""
 
-    y: int
-    x: int
-    side: int
+    picture: Picture
+    window: Box
     offset: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RareCell:
+    """A cell of a picture's grid that holds `count` pixels of rare classes."""
+
+    picture: Picture
+    box: Box
+    count: int
 
 
 @dataclass(frozen=True)
 class CropSampler:
-    """Crops of one picture held in memory. image: (H, W, 3); labels: (H, W), 255 ignored."""
+    """Crops of some pictures, each drawn by its area. Only windows are read, whatever the pictures' sizes."""
 
-    image: Bytes
-    labels: Bytes
+    pictures: Sequence[Picture]
     tile_px: int
     alpha: int
     rules: CropRules
     seed: int
-    _rare: tuple[NDArray[np.int64], ...] = field(init=False, repr=False)  # per cell, (m, 2) pixels of rare classes
+    _rare: tuple[RareCell, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        largest = round(self.tile_px * self.alpha / self.rules.scale[0])
-        if min(self.labels.shape) < largest:
-            raise ValueError(f"crops of {largest} px do not fit in a picture of {self.labels.shape}")
-        rare = np.argwhere(np.isin(self.labels, self.rules.rare_classes))
-        object.__setattr__(self, "_rare", group_by_cell(rare, self.rules.rare_cell_px))
+        if not self.pictures:
+            raise ValueError("crops are drawn from at least one picture, got none")
+        cells = [cell for picture in self.pictures for cell in rare_cells(picture, self.rules)]
+        object.__setattr__(self, "_rare", tuple(cells))
+
+    @property
+    def surround_px(self) -> int:
+        return self.tile_px * self.alpha
 
     def crop(self, index: int) -> Crop:
         rng = np.random.default_rng((self.seed, index))
         place = self._balanced_place(rng)
-        size = self.tile_px * self.alpha
-        window = slice(place.y, place.y + place.side), slice(place.x, place.x + place.side)
-        crop = Crop(
-            resize_bilinear(self.image[window], size),
-            resize_nearest(self.labels[window], size),
-            place.offset,
-            self.tile_px,
-        )
+        pixels, ids = read_padded(place.picture, place.window)
+        size = self.surround_px
+        crop = Crop(resize_bilinear(pixels, size), resize_nearest(ids, size), place.offset, self.tile_px)
         return distort(turn_and_flip(crop, rng, self.rules), rng, self.rules)
 
     def _balanced_place(self, rng: Generator) -> Place:
@@ -107,44 +116,57 @@ class CropSampler:
     def _place(self, rng: Generator, wants_rare: bool) -> Place:
         """Local corner and centre are drawn in the frame of the scaled picture, then the window is taken back."""
         scale = rng.uniform(*self.rules.scale) if rng.random() < self.rules.scale_share else 1.0
-        t, size = self.tile_px, self.tile_px * self.alpha
+        t, size = self.tile_px, self.surround_px
         side = round(size / scale)
-        scaled = [int(n * size / side) for n in self.labels.shape]
-        target = self._rare_pixel(rng) * size / side if wants_rare else None
+        picture, target = self._rare_pixel(rng) if wants_rare else (self._picture(rng), None)
         origin, offset = [], []
-        for axis, total in enumerate(scaled):
-            corner = draw_corner(rng, total, t, None if target is None else int(target[axis]))
-            start = draw_surround(rng, corner, t, size, total)
-            origin.append(min(round(start * side / size), self.labels.shape[axis] - side))
+        for axis, total in enumerate(picture.shape):
+            scaled = int(total * size / side)
+            corner = draw_corner(rng, scaled, t, None if target is None else int(target[axis] * size / side))
+            start = draw_surround(rng, corner, t, size, scaled)
+            origin.append(max(0, min(round(start * side / size), total - side)))
             offset.append(corner - start)
-        return Place(origin[0], origin[1], side, (offset[0], offset[1]))
+        y, x = origin
+        return Place(picture, Box(y, x, y + side, x + side), (offset[0], offset[1]))
 
-    def _rare_pixel(self, rng: Generator) -> NDArray[np.int64]:
-        roots = np.sqrt([len(cell) for cell in self._rare])
+    def _picture(self, rng: Generator) -> Picture:
+        if len(self.pictures) == 1:
+            return self.pictures[0]
+        areas = np.array([height * width for height, width in (p.shape for p in self.pictures)], np.float64)
+        return self.pictures[rng.choice(len(areas), p=areas / areas.sum())]
+
+    def _rare_pixel(self, rng: Generator) -> tuple[Picture, NDArray[np.int64]]:
+        roots = np.sqrt([cell.count for cell in self._rare])
         cell = self._rare[rng.choice(len(self._rare), p=roots / roots.sum())]
-        pixel: NDArray[np.int64] = cell[rng.integers(len(cell))]
-        return pixel
+        inside = np.argwhere(np.isin(cell.picture.labels(cell.box), self.rules.rare_classes))
+        return cell.picture, inside[rng.integers(len(inside))] + (cell.box.y0, cell.box.x0)
 
     def _local_labels(self, place: Place) -> Bytes:
-        step = place.side / (self.tile_px * self.alpha)
-        y, x = place.y + round(place.offset[0] * step), place.x + round(place.offset[1] * step)
+        step = place.window.height / self.surround_px
+        y, x = (
+            start + round(o * step) for start, o in zip((place.window.y0, place.window.x0), place.offset, strict=True)
+        )
         t = round(self.tile_px * step)
-        return self.labels[y : y + t : 4, x : x + t : 4]
+        return place.picture.labels(Box(y, x, y + t, x + t).clip(place.picture.shape))[::4, ::4]
 
 
-def group_by_cell(pixels: NDArray[np.int64], cell_px: int) -> tuple[NDArray[np.int64], ...]:
-    """(m, 2) pixels -> those of each cell of a grid, empty cells left out."""
-    if len(pixels) == 0:
-        return ()
-    _, cell = np.unique(pixels // cell_px, axis=0, return_inverse=True)
-    order = np.argsort(cell, kind="stable")
-    return tuple(np.split(pixels[order], np.flatnonzero(np.diff(cell[order])) + 1))
+def rare_cells(picture: Picture, rules: CropRules) -> Iterator[RareCell]:
+    """The cells that hold a rare class, row-major; one row of cells is read at a time."""
+    if not rules.rare_classes:
+        return
+    side, (height, width) = rules.rare_cell_px, picture.shape
+    for y in range(0, height, side):
+        row = Box(y, 0, y + side, width).clip(picture.shape)
+        columns = np.isin(picture.labels(row), rules.rare_classes).sum(axis=0)
+        for x in range(0, width, side):
+            if count := int(columns[x : x + side].sum()):
+                yield RareCell(picture, Box(y, x, y + side, x + side).clip(picture.shape), count)
 
 
 def draw_corner(rng: Generator, total: int, t: int, target: int | None) -> int:
     """Start of a local patch in [0, total - t]; with a target, one whose patch contains it."""
     if target is None:
-        return int(rng.integers(total - t + 1))
+        return int(rng.integers(max(0, total - t) + 1))
     return max(0, min(int(rng.integers(target - t + 1, target + 1)), total - t))
 
 
@@ -204,4 +226,6 @@ def resize_nearest(labels: Bytes, size: int) -> Bytes:
 
 
 def largest_share(labels: Bytes) -> float:
-    return float(np.bincount(labels.ravel()).max() / labels.size)
+    """Of the pixels that have a class; 1 where none has."""
+    counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    return float(counts.max() / counts.sum()) if counts.any() else 1.0

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.data.crops import CropRules, CropSampler
+from model.data.pictures import ArrayPicture
 from model.recipe import Network, Recipe, Schedule
 from model.sgnet import Surround
 
@@ -41,4 +42,4 @@ def tiny_recipe() -> Recipe:
 @pytest.fixture
 def tiny_sampler(coordinates: NDArray[np.uint8]) -> CropSampler:
     labels = ((coordinates[..., 0] // 40 + coordinates[..., 1] // 60) % 3).astype(np.uint8)
-    return CropSampler(coordinates, labels, 64, 2, CropRules(), seed=3)
+    return CropSampler([ArrayPicture("coordinates", coordinates, labels)], 64, 2, CropRules(), seed=3)

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gigamask.geometry import Box
 from model.data.crops import Crop, CropRules, CropSampler, draw_surround, turn_and_flip
+from model.data.pictures import IGNORE, PAD_COLOUR, ArrayPicture
+from model.normalise import IMAGENET_MEAN
 
 PLAIN = CropRules(scale=(1.0, 1.0), scale_share=0, flip=False, turn=False, brightness=0, contrast=0, saturation=0)
 TURNED = dataclasses.replace(PLAIN, flip=True, turn=True)
@@ -17,7 +20,7 @@ T, S = 32, 64
 
 def sampler(image: NDArray[np.uint8], rules: CropRules, **labels: NDArray[np.uint8]) -> CropSampler:
     ids = labels.get("labels", (image[..., 0] ^ image[..., 1]) % 3)
-    return CropSampler(image, ids, T, 2, rules, seed=5)
+    return CropSampler([ArrayPicture("coordinates", image, ids)], T, 2, rules, seed=5)
 
 
 def origin(crop: Crop) -> tuple[int, int]:
@@ -148,6 +151,43 @@ def test_scaled_crops_keep_pixels_and_labels_together(coordinates: NDArray[np.ui
         assert np.array_equal(crop.labels[clear], (crop.image[..., 0] >= 100)[clear])
 
 
-def test_a_picture_smaller_than_a_crop_is_refused(coordinates: NDArray[np.uint8]) -> None:
-    with pytest.raises(ValueError, match="crops of 85 px do not fit"):
-        sampler(coordinates[:80, :80], CropRules())
+def test_a_picture_smaller_than_a_crop_is_padded_as_at_inference(coordinates: NDArray[np.uint8]) -> None:
+    crop = sampler(coordinates[:20, :40], PLAIN).crop(0)
+    assert crop.image.shape == (S, S, 3)
+    assert np.array_equal(crop.image[:20, :40], coordinates[:20, :40])
+    assert (crop.image[20:] == PAD_COLOUR).all()
+    assert (crop.labels[20:] == IGNORE).all()
+    assert (crop.labels[:, 40:] == IGNORE).all()
+
+
+def test_the_padding_is_what_normalisation_takes_to_zero() -> None:
+    assert tuple(round(mean) for mean in IMAGENET_MEAN) == PAD_COLOUR
+
+
+def test_pictures_are_drawn_by_their_area(coordinates: NDArray[np.uint8]) -> None:
+    small = ArrayPicture("small", np.zeros((80, 100, 3), np.uint8), np.zeros((80, 100), np.uint8))
+    large = ArrayPicture("large", coordinates, np.zeros(coordinates.shape[:2], np.uint8))
+    both = CropSampler([small, large], T, 2, PLAIN, seed=5)
+    from_small = sum(not both.crop(i).image.any() for i in range(400))
+    assert from_small / 400 == pytest.approx(8000 / (8000 + 48000), abs=0.05)
+
+
+def test_only_windows_are_read(coordinates: NDArray[np.uint8]) -> None:
+    largest = 0
+
+    class Watched(ArrayPicture):
+        def pixels(self, box: Box) -> NDArray[np.uint8]:
+            nonlocal largest
+            largest = max(largest, box.height * box.width)
+            return super().pixels(box)
+
+    picture = Watched("watched", coordinates, np.zeros(coordinates.shape[:2], np.uint8))
+    source = CropSampler([picture], T, 2, PLAIN, seed=5)
+    for i in range(20):
+        source.crop(i)
+    assert largest == S * S
+
+
+def test_no_pictures_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one picture"):
+        CropSampler([], T, 2, PLAIN, seed=5)

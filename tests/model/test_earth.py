@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from gigamask.geometry import Box
 from model.data import earth
 from model.data.datasets import find_dataset
+from model.data.pictures import IGNORE, ArrayPicture
 
 TORCHLESS = """
 import sys
@@ -41,11 +43,15 @@ def test_labels_are_the_earths() -> None:
 
 
 def test_training_is_handed_the_eastern_half_and_nothing_else() -> None:
-    picture = find_dataset("earth").training()
+    (picture,) = find_dataset("earth").pictures("train")
+    assert isinstance(picture, ArrayPicture)
     whole = earth.earth_pixels(slice(None))
     assert np.array_equal(picture.image, whole[:, 2700:])
-    assert np.array_equal(picture.labels, earth.earth_labels()[:, 2700:])
+    assert np.array_equal(picture.ids, earth.earth_labels()[:, 2700:])
     assert picture.image.base is None or picture.image.base.shape == picture.image.shape
+    (judged,) = find_dataset("earth").pictures("test")
+    assert (judged.labels(Box(0, 2700, 2700, 5400)) == IGNORE).all()
+    assert np.array_equal(judged.labels(Box(0, 0, 2700, 2700)), earth.earth_labels()[:, :2700])
     assert (earth.TEST_COLUMNS.start, earth.TEST_COLUMNS.stop) == (0, earth.TRAIN_COLUMNS.start)
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from model.data.crops import CropSampler
+from model.data.pictures import ArrayPicture
 from model.losses import LossWeights
 from model.recipe import Recipe, Schedule
 from model.training import LOG, TrainingRun, learning_rate
@@ -63,10 +65,12 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_says_when(
 
 
 def test_labels_above_the_class_count_are_refused(
-    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
+    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler, coordinates: NDArray[np.uint8]
 ) -> None:
-    wrong = replace(tiny_sampler, labels=np.full_like(tiny_sampler.labels, 3))
-    with pytest.raises(ValueError, match=r"label 3 .* 3 classes"):
+    wrong = replace(
+        tiny_sampler, pictures=[ArrayPicture("wrong", coordinates, np.full(coordinates.shape[:2], 3, np.uint8))]
+    )
+    with pytest.raises(ValueError, match=r"wrong: label 3, .* 3 classes"):
         TrainingRun(tiny_recipe, wrong, 3, tmp_path)
 
 
