@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 
 from cli.console import err, out
@@ -57,16 +55,14 @@ def judge(zarr_root: Path, manifest: ModelManifest) -> list[Score]:
     """IoU per class against the land-sea mask, on the columns that training never saw."""
     from gigamask.pyramid.mask import read_mask
     from model.data.earth import TEST_COLUMNS, earth_labels
+    from model.metrics import confusion, iou
 
     err.print("judging on the western hemisphere, which training never saw ...")
     truth = earth_labels()[:, TEST_COLUMNS]
     box = Box(0, TEST_COLUMNS.start, truth.shape[0], TEST_COLUMNS.stop)
     labels = read_mask(zarr_root / "labels" / manifest.name, box, level=0)
-    return [Score(c.name, _iou(labels == c.id, truth == c.id)) for c in manifest.classes]
-
-
-def _iou(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    return float((predicted & truth).sum() / max(1, (predicted | truth).sum()))
+    scores = iou(confusion(truth, labels, len(manifest.classes)))
+    return [Score(c.name, score) for c, score in zip(manifest.classes, scores.tolist(), strict=True)]
 
 
 def _table(manifest: ModelManifest, areas_px: dict[str, int], scores: list[Score]) -> Table:

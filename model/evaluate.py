@@ -1,101 +1,119 @@
-"""`python -m model.evaluate DATASET --model FOLDER`: IoU per class on pixels that training never saw."""
+"""`python -m model.evaluate DATASET --model FOLDER`: the scores of a model on pixels that training never saw.
+
+Segments the pictures of a split as the service would and prints a table, then one line of JSON: IoU per class, the
+seam measures of model/seams.py, speed and memory.
+"""
 
 from __future__ import annotations
 
 import json
-import time
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gigamask.geometry import Box
-from gigamask.plan import Plan, Region
-from model.data.datasets import Dataset, find_dataset
-from model.metrics import confusion, iou
-from model.predictors import RegionPredictor, load_predictor
+from gigamask.errors import BadModel, GigamaskError
+from gigamask.manifest import MANIFEST_NAME
+from model.data.datasets import DATASETS, find_dataset
+from model.measurement import Report, measure
+from model.predictors import load_predictor
+from model.seams import SeamScores
 
-app = typer.Typer(add_completion=False)
+__all__ = ["Report", "app", "measure"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+err = Console(stderr=True, highlight=False)
+
+
+class EngineName(StrEnum):
+    onnx = "onnx"
+    torch = "torch"
+
+
+class SplitName(StrEnum):
+    train = "train"
+    val = "val"
+    test = "test"
 
 
 @app.command()
 def evaluate(
-    dataset: Annotated[str, typer.Argument(help="earth")],
+    dataset: Annotated[str, typer.Argument(help=", ".join(DATASETS))],
     model: Annotated[Path, typer.Option(help="a model folder, such as models/earth-water")],
-    engine: Annotated[str, typer.Option(help="onnx or torch")] = "onnx",
-    batch: Annotated[int, typer.Option(help="tiles a batch")] = 4,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the engine's choice")] = 0,
-    region_px: Annotated[int, typer.Option(help="side of a region; changes no label")] = 1024,
+    split: Annotated[SplitName, typer.Option(help="which pictures")] = SplitName.test,
+    root: Annotated[Path | None, typer.Option(help="the folder of a data set in its published layout")] = None,
+    engine: Annotated[EngineName, typer.Option(help="what runs the network")] = EngineName.onnx,
+    batch: Annotated[int, typer.Option(min=0, help="tiles a batch; 0: what suits the device")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the engine's choice")] = 0,
+    region_px: Annotated[int, typer.Option(help="side of a region, 512 to 4096; changes no label")] = 1024,
+    seams: Annotated[bool, typer.Option(help="seam measures: a second pass, twice the time")] = True,
 ) -> None:
-    """Segment a data set's test picture as the service would, and compare with the truth.
-
-    Prints a table, then one line of JSON.
-    """
-    chosen = find_dataset(dataset)
-    predictor = load_predictor(model, engine, batch, threads or None)  # type: ignore[arg-type]
-    report = measure(chosen, predictor, region_px)
-    _print_table(report, chosen)
-    typer.echo(
-        json.dumps({"model": predictor.manifest.name, "dataset": dataset, "engine": engine, "batch": batch} | report)
-    )
-
-
-def measure(dataset: Dataset, predictor: RegionPredictor, region_px: int) -> dict[str, object]:
-    """IoU per class and their mean on the test columns; rate over the tiles that were predicted for it."""
-    image, truth = _read_pixels(dataset.test_file()), dataset.test_labels()
-    plan = Plan(truth.shape, predictor.manifest.tile_px, predictor.manifest.alpha, region_px)
-    regions = [region for region in plan.regions() if _overlap(region.box, dataset.test_columns)]
-    matrix = np.zeros((len(dataset.classes),) * 2, np.int64)
-    seconds, pixels = 0.0, 0
-    for region in track(regions, "segmenting", console=Console(stderr=True)):
-        started = time.perf_counter()
-        labels = predictor.predict(np.ascontiguousarray(image[:, *region.window.slices]), region)
-        seconds, pixels = seconds + time.perf_counter() - started, pixels + labels.size
-        matrix += _compare(truth, labels, region, dataset)
-    scores = iou(matrix)
-    names = [c.name for c in dataset.classes]
-    return {
-        "iou": {name: round(float(score), 4) for name, score in zip(names, scores, strict=True)},
-        "miou": round(float(np.nanmean(scores)), 4),
-        "confusion": matrix.tolist(),
-        "megapixels_per_s": round(pixels / 1e6 / seconds, 3),
-    }
+    """Segment the pictures of a split as the service would, and compare with the truth."""
+    with _told_errors():
+        chosen = find_dataset(dataset, root)
+        if not (model / MANIFEST_NAME).is_file():
+            raise BadModel(f"{model / MANIFEST_NAME} is not there: expected a model folder, such as models/earth-water")
+        predictor = load_predictor(model, engine.value, batch, threads or None)
+        pictures = chosen.pictures(split.value)
+        if not pictures:
+            raise ValueError(f"{dataset} has no pictures in its split {split.value!r}")
+        with _bar() as bar:
+            task = bar.add_task("segmenting", total=1.0)
+            report = measure(
+                pictures, chosen.classes, predictor, region_px, seams, lambda done: bar.update(task, completed=done)
+            )
+    err.print(table(report, f"{predictor.manifest.name} on {chosen.title}, {split.value}"))
+    asked = {"model": predictor.manifest.name, "dataset": dataset, "split": split.value, "engine": engine.value}
+    typer.echo(json.dumps(asked | {"batch": batch, "region_px": region_px} | report.to_json()))
 
 
-def _compare(
-    truth: NDArray[np.uint8], labels: NDArray[np.uint8], region: Region, dataset: Dataset
-) -> NDArray[np.int64]:
-    box, columns = region.box, dataset.test_columns
-    x0, x1 = max(box.x0, columns.start), min(box.x1, columns.stop)
-    seen = truth[box.y0 : box.y1, x0:x1]
-    return confusion(seen, labels[:, x0 - box.x0 : x1 - box.x0], len(dataset.classes))
+def table(report: Report, title: str) -> Table:
+    rows = Table("measure", "", "beside", title=title)
+    for name, score in report.iou.items():
+        rows.add_row(f"IoU, {name}", _told(score))
+    rows.add_row("mIoU", _told(report.miou), end_section=True)
+    if report.seams:
+        _add_seams(rows, report.seams)
+    both = _told(report.read_and_predict_mp_per_s, "{:.3f} with reading")
+    rows.add_row("MP/s", _told(report.predict_mp_per_s, "{:.3f}"), both)
+    rows.add_row("peak memory", f"{report.peak_rss_mib:.0f} MiB")
+    if report.peak_gpu_mib is not None:
+        rows.add_row("peak memory, GPU", f"{report.peak_gpu_mib:.0f} MiB")
+    return rows
 
 
-def _overlap(box: Box, columns: slice) -> bool:
-    return bool(box.x0 < columns.stop and box.x1 > columns.start)
+def _add_seams(rows: Table, seams: SeamScores) -> None:
+    rows.add_row("disagreement of two tilings", _told(seams.disagreement, "{:.3%}"))
+    rows.add_row("seam excess", _told(seams.excess, "{:+.1%}"), _told(seams.truth_excess, "{:+.1%} of the truth"))
+    elsewhere = _told(seams.elsewhere_miou, "{:.4f} elsewhere")
+    rows.add_row("mIoU along borders", _told(seams.band_miou), elsewhere, end_section=True)
 
 
-def _read_pixels(path: Path) -> NDArray[np.uint8]:
-    """(3, H, W)"""
-    import pyvips
-
-    pixels: NDArray[np.uint8] = pyvips.Image.new_from_file(str(path), fail_on="warning").numpy()
-    return pixels.transpose(2, 0, 1)
+def _told(value: float, form: str = "{:.4f}") -> str:
+    return "-" if math.isnan(value) else form.format(value)
 
 
-def _print_table(report: dict[str, object], dataset: Dataset) -> None:
-    table = Table("class", "IoU", title=dataset.title)
-    scores = report["iou"]
-    assert isinstance(scores, dict)
-    for name, score in scores.items():
-        table.add_row(name, f"{score:.4f}")
-    table.add_row("mean", f"{report['miou']:.4f}")
-    Console(stderr=True).print(table)
+def _bar() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
+    return Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err)
+
+
+@contextmanager
+def _told_errors() -> Iterator[None]:
+    """What is wrong with a model, a data set or an option ends the command with exit code 1 and its message."""
+    try:
+        yield
+    except (GigamaskError, ValueError, OSError, ModuleNotFoundError) as exc:
+        err.print("[bold red]error[/] ", end="")
+        err.print(str(exc), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from exc
 
 
 if __name__ == "__main__":
