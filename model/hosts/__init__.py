@@ -10,12 +10,13 @@ it joins its context to features()[-1]; `extra_channels` builds a decode head th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from model.hosts import mobilenet
+from model.hosts import efficientnet, hrnet, mobilenet, resnet, segformer, stdc
 from model.hosts.network import AuxiliaryHeads, HostNetwork
 
 
@@ -33,8 +34,21 @@ class Host(Protocol):
     def classify(self, decoded: Tensor) -> Tensor: ...
 
 
-# name -> (builder, loader of ImageNet weights)
-_FAMILIES = {"mobilenet_v2": (mobilenet.build_light, mobilenet.load_backbone)}
+_Builder = Callable[[int, int], HostNetwork]  # of classes and extra_channels
+_Loader = Callable[[nn.Module, Path], None]  # of a backbone and its ImageNet checkpoint
+_FAMILIES: dict[str, tuple[_Builder, _Loader]] = {
+    "fcn_r50": (resnet.build_fcn, resnet.load_backbone),
+    "deeplabv3plus_r50": (resnet.build_deeplab, resnet.load_backbone),
+    "hrnet_w18": (hrnet.build_host, hrnet.load_backbone),
+    "segformer_b0": (segformer.build_host, segformer.load_backbone),
+    "stdc1": (stdc.build_stdc1, stdc.load_backbone),
+    "stdc2": (stdc.build_stdc2, stdc.load_backbone),
+    "mobilenet_v2": (mobilenet.build_light, mobilenet.load_backbone),
+    "mobilenet_v2_deeplabv3plus": (mobilenet.build_deeplab, mobilenet.load_backbone),
+    "mobilenet_v2_lraspp": (mobilenet.build_lraspp, mobilenet.load_backbone),
+    "efficientnet_lite0_deeplabv3plus": (efficientnet.build_deeplab, efficientnet.load_backbone),
+    "efficientnet_lite0_lraspp": (efficientnet.build_lraspp, efficientnet.load_backbone),
+}
 HOSTS = {name: builder for name, (builder, _) in _FAMILIES.items()}
 
 

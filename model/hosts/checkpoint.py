@@ -30,17 +30,22 @@ def read_checkpoint(path: Path) -> State:
 
 
 def load_checkpoint(module: nn.Module, path: Path, what: str, public_name: Callable[[str], str] = str) -> None:
-    """Fill `module` from `path`; `public_name` tells what the checkpoint calls the module's key.
+    """`read_checkpoint`, then `fill`."""
+    fill(module, read_checkpoint(path), path, what, public_name)
+
+
+def fill(module: nn.Module, state: State, path: Path, what: str, public_name: Callable[[str], str] = str) -> None:
+    """Give `module` its tensors from `state`; `public_name` tells what the checkpoint calls the module's key.
 
     Keys that the module has no use for (a classifier) are left. ValueError names the file, the first key that is
     missing or of another shape, and `what` was expected.
     """
-    state, wanted = read_checkpoint(path), module.state_dict()
+    wanted = module.state_dict()
     names = {key: public_name(key) for key in wanted}
     missing = [name for key, name in names.items() if name not in state and not _is_counter(key)]
     if missing:
         raise ValueError(f"{path} is not {what}: it lacks {missing[0]!r} and {len(missing) - 1} more")
-    found = {key: state[name] if name in state else wanted[key] for key, name in names.items()}
+    found = {key: state.get(name, wanted[key]) for key, name in names.items()}
     for key, value in found.items():
         if value.shape != wanted[key].shape:
             shapes = f"{tuple(value.shape)}, expected {tuple(wanted[key].shape)}"

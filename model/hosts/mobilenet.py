@@ -1,5 +1,7 @@
 """MobileNetV2 (Sandler et al., CVPR 2018) with a light DeepLabV3+-like decoder that reaches full resolution.
 
+Also with DeepLabV3+'s own head and with LR-ASPP (`model.hosts.light`).
+
 DeepLabV3+ joins low-level features once, at stride 4. Lakes and coasts here are a pixel or two wide, so this decoder
 joins at strides 16, 8, 4 and 2, and a pixel shuffle (Shi et al., CVPR 2016) spreads the stride-2 channels over their
 four pixels: the classifier then sees every pixel for the price of stride 2.
@@ -16,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.hosts.checkpoint import load_checkpoint
+from model.hosts.light import deeplab_host, dilate_strides, lraspp_host
 from model.hosts.network import HostNetwork
-from model.parts.conv import conv_norm_relu, separable
+from model.parts.conv import conv_norm, conv_norm_relu, separable
 
 # t, c, n, s of Table 2: expansion, channels, repeats, stride of the first
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -32,17 +35,26 @@ def build_light(classes: int, extra_channels: int = 0) -> HostNetwork:
     return HostNetwork(backbone, decoder, nn.Conv2d(_CHANNELS, classes, 1), _TAP_CHANNELS[-1])
 
 
-class Backbone(nn.Module):
-    """MobileNetV2 without its last 1x1: maps at strides 2, 4, 8, 16, 32."""
+def build_deeplab(classes: int, extra_channels: int = 0) -> HostNetwork:
+    return deeplab_host(Backbone(last_stride=16), _TAP_CHANNELS, classes, extra_channels)
 
-    def __init__(self) -> None:
+
+def build_lraspp(classes: int, extra_channels: int = 0) -> HostNetwork:
+    return lraspp_host(Backbone(last_stride=16), _TAP_CHANNELS, classes, extra_channels)
+
+
+class Backbone(nn.Module):
+    """MobileNetV2 without its last 1x1: maps at strides 2, 4, 8, 16, and 32 or, dilated, 16."""
+
+    def __init__(self, last_stride: int = 32) -> None:
         super().__init__()
+        rows = [(t, c, s if i == 0 else 1) for t, c, n, s in _STAGES for i in range(n)]
+        strides = dilate_strides([stride for _, _, stride in rows], last=last_stride)
         blocks: list[nn.Module] = [_conv_relu6(3, 32, 3, stride=2)]
         inputs = 32
-        for expansion, channels, repeats, stride in _STAGES:
-            for i in range(repeats):
-                blocks.append(InvertedResidual(inputs, channels, stride if i == 0 else 1, expansion))
-                inputs = channels
+        for (expansion, channels, _), (stride, dilation) in zip(rows, strides, strict=True):
+            blocks.append(InvertedResidual(inputs, channels, stride, expansion, dilation))
+            inputs = channels
         self.features = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -57,13 +69,13 @@ class Backbone(nn.Module):
 class InvertedResidual(nn.Module):
     """1x1 expand, 3x3 depthwise, 1x1 project without activation; a shortcut where shapes agree (Fig. 3b)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, dilation: int = 1) -> None:
         super().__init__()
         hidden = inputs * expansion
         expand = [_conv_relu6(inputs, hidden, 1)] if expansion != 1 else []
         self.conv = nn.Sequential(
             *expand,
-            _conv_relu6(hidden, hidden, 3, stride=stride, groups=hidden),
+            _conv_relu6(hidden, hidden, 3, stride=stride, groups=hidden, dilation=dilation),
             nn.Conv2d(hidden, outputs, 1, bias=False),
             nn.BatchNorm2d(outputs),
         )
@@ -135,6 +147,8 @@ def load_imagenet(host: HostNetwork, checkpoint: Path) -> None:
     load_backbone(host.backbone, checkpoint)
 
 
-def _conv_relu6(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU6(inplace=True))
+def _conv_relu6(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, dilation: int = 1
+) -> nn.Sequential:
+    block = conv_norm(inputs, outputs, kernel, stride=stride, groups=groups, dilation=dilation)
+    return nn.Sequential(*block, nn.ReLU6(inplace=True))
