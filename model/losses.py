@@ -3,12 +3,13 @@
     L = CE(P_local, y_local) + 0.4 CE(P_global, y_surround) + 0.1 |P'_global - P_local|_1                    (Eq. 7)
 
 P'_global is the auxiliary prediction of the surround, cut at the local patch. The paper leaves the L1's space open:
-here softmax probabilities, summed over classes, mean over pixels, no gradient stopped.
+by default softmax probabilities, summed over classes, mean over pixels, no gradient stopped.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ class LossWeights:
     local: float = 1.0
     surround: float = 0.4
     consistency: float = 0.1
+    host: float = 1.0  # of the host's own auxiliary heads, times the weight that each brings (0.4 in mmsegmentation)
+    consistency_of: Literal["probabilities", "scores"] = "probabilities"  # the paper leaves Eq. 6's space open
+    consistency_over_classes: Literal["sum", "mean"] = "sum"
     classes: tuple[float, ...] | None = None  # of the cross-entropies
 
 
@@ -37,8 +41,11 @@ def total_loss(
     total = weights.local * parts["local"]
     if output.surround is not None:
         parts["surround"] = cross_entropy(output.surround, surround_labels, per_class)
-        parts["consistency"] = consistency(output.local, output.surround, offset)
+        parts["consistency"] = consistency(output.local, output.surround, offset, weights)
         total = total + weights.surround * parts["surround"] + weights.consistency * parts["consistency"]
+    if output.host:
+        parts["host"] = sum_all([w * cross_entropy(scores, local_labels, per_class) for scores, w in output.host])
+        total = total + weights.host * parts["host"]
     return {"total": total, **parts}
 
 
@@ -49,8 +56,15 @@ def cross_entropy(scores: Tensor, labels: Tensor, per_class: Tensor | None) -> T
     return F.cross_entropy(scores, labels, weight=per_class, ignore_index=IGNORE)
 
 
-def consistency(local: Tensor, surround: Tensor, offset: Tensor) -> Tensor:
-    """Eq. 6: |softmax(P'_global) - softmax(P_local)|, 0 to 2."""
+def consistency(local: Tensor, surround: Tensor, offset: Tensor, weights: LossWeights) -> Tensor:
+    """Eq. 6: |softmax(P'_global) - softmax(P_local)|, 0 to 2 (with the default knobs)."""
     side = local.shape[-1]
     cut = torch.stack([s[:, y : y + side, x : x + side] for s, (y, x) in zip(surround, offset.tolist(), strict=True)])
-    return (cut.softmax(dim=1) - local.softmax(dim=1)).abs().sum(dim=1).mean()
+    if weights.consistency_of == "probabilities":
+        cut, local = cut.softmax(dim=1), local.softmax(dim=1)
+    apart = (cut - local).abs()
+    return (apart.sum(dim=1) if weights.consistency_over_classes == "sum" else apart.mean(dim=1)).mean()
+
+
+def sum_all(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).sum()

@@ -7,7 +7,7 @@ import tomllib
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from model.data.crops import CropRules
 from model.losses import LossWeights
@@ -22,8 +22,12 @@ T = TypeVar("T")
 class Network:
     host: str
     tile_px: int
-    imagenet: bool = True  # start the host's backbone from ImageNet weights
+    imagenet: bool = True  # start the host's backbone from ImageNet weights ...
+    imagenet_file: str = ""  # ... of this file; "" = of the Python package that brings them, where there is one
+    trunk_file: str = ""  # an ImageNet checkpoint of STDC1 for the surround's trunk (the paper's); "" = from scratch
     surround: Surround | None = None
+    host_scale: int = 1
+    ensemble: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class Recipe:
     loss: LossWeights = field(default_factory=LossWeights)
 
     def architecture(self, classes: int) -> Architecture:
-        return Architecture(self.network.host, classes, self.network.tile_px, self.network.surround)
+        told = self.network
+        return Architecture(told.host, classes, told.tile_px, told.surround, told.host_scale, told.ensemble)
 
 
 def find_recipe(name: str) -> Path:
@@ -98,6 +103,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return from_table(hint, value, where)  # type: ignore[arg-type]
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_value(get_args(hint)[0], item, where) for item in value)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{where}: expected one of {', '.join(map(repr, get_args(hint)))}, got {value!r}")
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint):

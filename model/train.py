@@ -23,6 +23,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="a TOML file, or the name of one in model/recipes (earth, earth-host)")],
     run: Annotated[Path | None, typer.Option(help="folder of checkpoint and log  [default: runs/<name>]")] = None,
     out: Annotated[Path | None, typer.Option(help="model folder to write  [default: models/<name>]")] = None,
+    root: Annotated[Path | None, typer.Option(help="folder of the data set, where it is not in a wheel")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cuda" if torch.cuda.is_available() else "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
     export: Annotated[bool, typer.Option(help="write the model folder at the end")] = True,
@@ -39,15 +40,15 @@ def train(
         torch.set_num_threads(threads)
     chosen = read_recipe(find_recipe(recipe))
     folder = run or Path("runs") / chosen.name
-    finished = train_recipe(chosen, folder, device)
+    finished = train_recipe(chosen, folder, device, root)
     if export:
         from model.export import export_run
 
         export_run(finished, out or Path("models") / chosen.name)
 
 
-def train_recipe(recipe: Recipe, folder: Path, device: str) -> TrainingRun:
-    dataset = find_dataset(recipe.dataset)
+def train_recipe(recipe: Recipe, folder: Path, device: str, root: Path | None = None) -> TrainingRun:
+    dataset = find_dataset(recipe.dataset, root)
     alpha = recipe.architecture(len(dataset.classes)).alpha
     sampler = CropSampler(dataset.pictures("train"), recipe.network.tile_px, alpha, recipe.crops, recipe.seed)
     run = TrainingRun(recipe, sampler, len(dataset.classes), folder, device)

@@ -1,4 +1,4 @@
-"""Multi-head self-attention over a set of tokens, with an optional learned bias of relative positions."""
+"""Multi-head self-attention over a set of tokens, with a learned bias of relative positions or a mask."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD_CHANNELS = 32  # d, as in Swin and MSG-Transformer; the paper is silent
+FFN_RATIO = 4  # as in Swin; the paper is silent
 
 
 class SelfAttention(nn.Module):
@@ -26,11 +27,12 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
         self.bias = RelativeBias(self.heads, side) if side else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """allowed: (tokens, tokens) bool, who may look at whom; None: all at all"""
         b, tokens, c = x.shape
         qkv = self.qkv(x).reshape(b, tokens, 3, self.heads, HEAD_CHANNELS)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, h, tokens, d)
-        bias = self.bias() if self.bias is not None else None
+        bias = self.bias() if self.bias is not None else allowed
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return cast(Tensor, self.out(mixed.transpose(1, 2).reshape(b, tokens, c)))
 
@@ -51,3 +53,23 @@ class RelativeBias(nn.Module):
     def forward(self) -> Tensor:
         """(h, w*w, w*w)"""
         return self.table[self.index].permute(2, 0, 1)
+
+
+class TransformerBlock(nn.Module):
+    """x + MSA(LN(x)), then x + FFN(LN(x)), over every cell of a map: (B, C, H, W) -> same. Cost grows with (HW)^2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm_attention, self.attention = nn.LayerNorm(channels), SelfAttention(channels)
+        self.norm_ffn, self.ffn = nn.LayerNorm(channels), feed_forward(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)  # (B, HW, C)
+        tokens = self.attention(self.norm_attention(tokens)) + tokens
+        tokens = self.ffn(self.norm_ffn(tokens)) + tokens
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+
+def feed_forward(channels: int) -> nn.Sequential:
+    hidden = FFN_RATIO * channels
+    return nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))

@@ -27,17 +27,17 @@ def test_a_patch_without_a_valid_pixel_costs_nothing_and_is_not_nan() -> None:
 def test_consistency_is_zero_where_both_views_agree() -> None:
     surround = torch.randn(2, 3, 8, 8)
     local = torch.stack([surround[0, :, 1:5, 2:6], surround[1, :, 4:8, 0:4]])
-    assert consistency(local, surround, torch.tensor([[1, 2], [4, 0]])).item() == 0
+    assert consistency(local, surround, torch.tensor([[1, 2], [4, 0]]), LossWeights()).item() == 0
 
 
 def test_consistency_is_two_where_they_are_sure_of_different_classes() -> None:
     local, surround = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 8, 8)
     local[:, 0], surround[:, 1] = 100, 100
-    assert consistency(local, surround, torch.tensor([[2, 2]])).item() == pytest.approx(2)
+    assert consistency(local, surround, torch.tensor([[2, 2]]), LossWeights()).item() == pytest.approx(2)
 
 
 def test_the_total_weighs_its_parts_as_the_paper_does() -> None:
-    output = TrainingOutput(torch.randn(1, 3, 4, 4), torch.randn(1, 3, 8, 8))
+    output = TrainingOutput(torch.randn(1, 3, 4, 4), torch.randn(1, 3, 8, 8), [])
     labels, around = torch.randint(0, 3, (1, 4, 4)), torch.randint(0, 3, (1, 8, 8))
     parts = total_loss(output, labels, around, torch.tensor([[2, 2]]), LossWeights())
     expected = parts["local"] + 0.4 * parts["surround"] + 0.1 * parts["consistency"]
@@ -46,5 +46,7 @@ def test_the_total_weighs_its_parts_as_the_paper_does() -> None:
 
 def test_the_host_alone_has_the_local_part_only() -> None:
     labels = torch.zeros(1, 4, 4, dtype=torch.int64)
-    parts = total_loss(TrainingOutput(torch.zeros(1, 3, 4, 4), None), labels, labels, torch.zeros(1, 2), LossWeights())
+    parts = total_loss(
+        TrainingOutput(torch.zeros(1, 3, 4, 4), None, []), labels, labels, torch.zeros(1, 2), LossWeights()
+    )
     assert parts.keys() == {"total", "local"}
