@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
@@ -18,15 +20,17 @@ def read_checkpoint(path: Path) -> State:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as exc:
-        raise ValueError(f"{path} is not a checkpoint of tensors: {str(exc).splitlines()[0]}") from exc
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as exc:
+        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
+        raise ValueError(f"{path} is not a checkpoint of tensors: {reason}") from exc
     for wrapper in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict):
         raise ValueError(f"{path}: expected a dict of tensors, got {type(state).__name__}")
-    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    # "module.": as DistributedDataParallel names what it wraps
+    return {str(key).removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def load_checkpoint(module: nn.Module, path: Path, what: str, public_name: Callable[[str], str] = str) -> None:

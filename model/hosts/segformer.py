@@ -201,7 +201,7 @@ def _from_transformers(state: State) -> State:
             key = re.sub(pattern, authors, key)
         named[re.sub(r"^(patch_embed|block|norm)(\d)", lambda m: f"{m[1]}{int(m[2]) + 1}", key)] = value
     for key in [key for key in named if ".attn.key." in key]:
-        value = key.replace(".key.", ".value.")
-        if value in named:
-            named[key.replace(".key.", ".kv.")] = torch.cat([named.pop(key), named.pop(value)])
+        partner = key.replace(".key.", ".value.")
+        if partner in named:
+            named[key.replace(".key.", ".kv.")] = torch.cat([named.pop(key), named.pop(partner)])
     return named

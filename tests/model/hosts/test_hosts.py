@@ -1,0 +1,123 @@
+"""Every host alike: its size, its shapes, that it trains, and room for what a caller joins to its last map."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.hosts import HOSTS, build_host, load_backbone
+from model.hosts.network import HostNetwork
+
+CLASSES = 7
+# millions of parameters without auxiliary heads, with them, and GMAC at 512: to the digits of the table they come from
+SIZES = {
+    "fcn_r50": ("47.13", "49.49", "197.6"),
+    "deeplabv3plus_r50": ("41.22", "43.58", "176.1"),
+    "hrnet_w18": ("9.64", "9.64", "18.4"),
+    "segformer_b0": ("3.72", "3.72", "7.8"),
+    "stdc1": ("8.27", "8.42", "8.4"),
+    "stdc2": ("12.30", "12.45", "11.7"),
+}
+# channels of D and its stride
+DECODED = {
+    "fcn_r50": (512, 8),
+    "deeplabv3plus_r50": (512, 4),
+    "hrnet_w18": (270, 4),
+    "segformer_b0": (256, 4),
+    "stdc1": (256, 8),
+    "stdc2": (256, 8),
+    "mobilenet_v2": (16, 1),
+    "mobilenet_v2_deeplabv3plus": (256, 4),
+    "mobilenet_v2_lraspp": (160, 8),
+    "efficientnet_lite0_deeplabv3plus": (256, 4),
+    "efficientnet_lite0_lraspp": (168, 8),
+}
+AUXILIARY = {"fcn_r50": [0.4], "deeplabv3plus_r50": [0.4], "stdc1": [1.0, 1.0], "stdc2": [1.0, 1.0]}
+
+
+def meta_host(name: str, extra_channels: int = 0) -> HostNetwork:
+    with torch.device("meta"):
+        return build_host(name, CLASSES, extra_channels).eval()
+
+
+def millions(module: torch.nn.Module | None) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1e6 if module else 0.0
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_host_has_the_parameters_and_the_cost_of_the_network_it_is_named_after(name: str) -> None:
+    host = meta_host(name)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        host(torch.empty(1, 3, 512, 512, device="meta"))
+    gmac = counter.get_total_flops() / 2e9
+    whole = millions(host)
+    assert (f"{whole - millions(host.auxiliary):.2f}", f"{whole:.2f}", f"{gmac:.1f}") == SIZES[name]
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_decoded_map_has_the_channels_and_the_stride_that_the_host_declares(name: str) -> None:
+    host, (channels, stride) = meta_host(name), DECODED[name]
+    features = host.features(torch.empty(2, 3, 160, 96, device="meta"))
+    decoded = host.decode(features)
+    assert decoded.shape == (2, channels, 160 // stride, 96 // stride)
+    assert host.channels == host.classifier.in_channels == channels
+    assert host.feature_channels == features[-1].shape[1]
+    assert host.classify(decoded).shape == (2, CLASSES, *decoded.shape[-2:])
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_last_map_with_more_channels_is_decoded_by_a_host_built_for_it(name: str) -> None:
+    host = meta_host(name, extra_channels=5)
+    features = host.features(torch.empty(2, 3, 64, 64, device="meta"))
+    joined = torch.nn.functional.pad(features[-1], (0, 0, 0, 0, 0, 5))
+    decoded = host.decode([*features[:-1], joined])
+    assert decoded.shape[1] == host.channels
+    with pytest.raises(RuntimeError, match="channel"):
+        host.decode(features)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_auxiliary_heads_give_class_scores_with_the_weight_of_their_loss(name: str) -> None:
+    host = meta_host(name)
+    features = host.features(torch.empty(2, 3, 64, 64, device="meta"))
+    scores = host.auxiliary(features) if host.auxiliary else []
+    assert [weight for _, weight in scores] == AUXILIARY.get(name, [])
+    assert all(s.shape[:2] == (2, CLASSES) for s, _ in scores)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_one_step_reaches_every_weight(name: str) -> None:
+    torch.manual_seed(0)
+    host = build_host(name, 3).train()
+    features = host.features(torch.randn(4, 3, 32, 32))
+    loss = host.classify(host.decode(features)).square().sum()
+    for scores, weight in host.auxiliary(features) if host.auxiliary else []:
+        loss = loss + weight * scores.square().sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert [key for key, p in host.named_parameters() if p.grad is None] == []
+    assert all(bool(torch.isfinite(p.grad).all()) for p in host.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_one_picture_scores_alike_alone_and_in_a_batch(name: str) -> None:
+    torch.manual_seed(0)
+    host = build_host(name, 3).eval()
+    x = torch.randn(2, 3, 64, 32)
+    with torch.inference_mode():
+        together, alone = host(x), host(x[:1])
+    assert (together[:1] - alone).abs().max() <= 1e-4 * together.abs().max()
+
+
+def test_dropout_is_part_of_decoding_and_of_training_alone() -> None:
+    host = build_host("segformer_b0", 3)
+    features = [torch.randn(2, c, 8 // 2**i, 8 // 2**i) for i, c in enumerate((32, 64, 160, 256))]
+    assert (host.train().decode(features).flatten(2) == 0).all(2).any()  # whole channels
+    assert torch.equal(host.eval().decode(features), host.decode(features))
+
+
+def test_an_unknown_host_is_refused_with_those_there_are(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=r"unknown host 'vgg': expected one of \['deeplabv3plus_r50', "):
+        build_host("vgg", 3)
+    with pytest.raises(ValueError, match="unknown host 'vgg'"):
+        load_backbone(build_host("stdc1", 3), "vgg", tmp_path / "x.pth")
