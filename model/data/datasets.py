@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ import numpy as np
 
 from gigamask.manifest import LabelClass
 from model.data import dubai, earth
+from model.data.layouts import celebamask, cityscapes, deepglobe, fbp, gleason, inria
+from model.data.layouts.layout import Layout
 from model.data.pictures import IGNORE, ArrayPicture, Picture
 
 Split = Literal["train", "val", "test"]
@@ -85,7 +88,28 @@ def _dubai(root: Path | None) -> Dataset:
     )
 
 
-DATASETS: dict[str, Callable[[Path | None], Dataset]] = {"earth": _earth, "dubai": _dubai}
+def _published(name: str, layout: Layout, root: Path | None) -> Dataset:
+    folder = _folder(name, root)
+    return Dataset(
+        layout.title, layout.classes, lambda split: layout.pictures(folder, split), layout.license, layout.provenance
+    )
+
+
+LAYOUTS: dict[str, Layout] = {
+    "deepglobe": deepglobe.LAYOUT,
+    "inria": inria.LAYOUT,
+    "fbp": fbp.LAYOUT,
+    "gleason": gleason.LAYOUT4,
+    "gleason5": gleason.LAYOUT5,
+    "cityscapes": cityscapes.LAYOUT,
+    "celebamask": celebamask.LAYOUT,
+}
+
+DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
+    "earth": _earth,
+    "dubai": _dubai,
+    **{name: partial(_published, name, layout) for name, layout in LAYOUTS.items()},
+}
 
 
 def find_dataset(name: str, root: Path | None = None) -> Dataset:
