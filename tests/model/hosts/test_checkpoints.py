@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from model.hosts import HOSTS, build_host, load_backbone
+from model.hosts import build_host, load_backbone
 from model.hosts.stdc import load_trunk
 from model.imagenet import imagenet_checkpoint
 from model.normalise import Normalise
@@ -33,8 +34,8 @@ def tensors(module: nn.Module) -> list[torch.Tensor]:
     return [value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")]
 
 
-def fingerprints(values: list[torch.Tensor]) -> list[tuple[tuple[int, ...], float]]:
-    return sorted((tuple(value.shape), float(value.double().sum())) for value in values)
+def fingerprints(values: list[torch.Tensor]) -> list[tuple[tuple[int, ...], int]]:
+    return sorted((tuple(value.shape), crc32(value.numpy().tobytes())) for value in values)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -81,7 +82,7 @@ def test_tensors_of_one_shape_come_to_their_own_places(tmp_path: Path) -> None:
 def test_a_mix_transformer_of_transformers_gives_the_same_features_here(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    theirs = transformers.SegformerForImageClassification(transformers.SegformerConfig(num_labels=10)).eval()
+    theirs = transformers.SegformerForImageClassification(transformers.SegformerConfig()).eval()
     with torch.no_grad():
         for p in theirs.parameters():  # their norms and biases start as ones and zeros, which any place would take
             p.add_(0.05 * torch.randn_like(p))
@@ -160,14 +161,13 @@ def test_every_key_but_the_classifiers_of_the_efficientnet_file_is_consumed() ->
     assert fingerprints(tensors(host.backbone)) == fingerprints([v for k, v in public.items() if k not in counters])
 
 
-@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("name", [*LAYOUTS, *PUBLISHED])
 def test_a_checkpoint_of_another_network_is_refused_with_file_and_first_missing_key(name: str, tmp_path: Path) -> None:
     torch.save({"encoder.weight": torch.zeros(1)}, tmp_path / "vgg.pth")
-    host = build_host(name, 3)
-    before = [value.clone() for value in tensors(host.backbone)]
+    with torch.device("meta"):
+        host = build_host(name, 3)
     with pytest.raises(ValueError, match=r"vgg\.pth is not an? .*: it lacks '.+' and \d+ more"):
         load_backbone(host, name, tmp_path / "vgg.pth")
-    assert all(torch.equal(a, b) for a, b in zip(before, tensors(host.backbone), strict=True))
 
 
 def test_a_checkpoint_of_another_size_is_refused_with_both_shapes(tmp_path: Path) -> None:
