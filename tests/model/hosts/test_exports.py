@@ -1,7 +1,8 @@
 """Hosts as ONNX graphs. The exporter takes seconds for every dozen layers, so each part is exported once.
 
 Left out are hosts made of parts that another one has: stdc2 (stdc1, longer), MobileNetV2 under DeepLabV3+ and LR-ASPP,
-EfficientNet-Lite0 under DeepLabV3+; and mobilenet_v2, which the shipped model and its tests export. Where a stage repeats one block, one of them stands for all.
+EfficientNet-Lite0 under DeepLabV3+; and mobilenet_v2, which the shipped model and its tests export. Where a stage
+repeats one block, few stand for all.
 """
 
 from __future__ import annotations
