@@ -47,6 +47,18 @@ class Box:
         h, w = shape
         return Box(min(max(self.y0, 0), h), min(max(self.x0, 0), w), min(max(self.y1, 0), h), min(max(self.x1, 0), w))
 
+    def grow(self, px: int) -> Box:
+        """By so many pixels on every side; may leave the image."""
+        return Box(self.y0 - px, self.x0 - px, self.y1 + px, self.x1 + px)
+
+    def snap(self, px: int) -> Box:
+        """Outwards, to multiples of px from the image's origin."""
+        return Box(self.y0 // px * px, self.x0 // px * px, -(-self.y1 // px) * px, -(-self.x1 // px) * px)
+
+    def intersect(self, other: Box) -> Box:
+        """Empty (and meaningless) where they do not meet."""
+        return Box(max(self.y0, other.y0), max(self.x0, other.x0), min(self.y1, other.y1), min(self.x1, other.x1))
+
     def union(self, other: Box) -> Box:
         return Box(min(self.y0, other.y0), min(self.x0, other.x0), max(self.y1, other.y1), max(self.x1, other.x1))
 
@@ -65,16 +77,20 @@ class Tile:
 
 def tile_at(row: int, col: int, shape: tuple[int, int], tile_px: int, alpha: int) -> Tile:
     """The tile of grid cell (row, col) in an image of (height, width)."""
+    return tile_over(row * tile_px, col * tile_px, shape, tile_px, alpha)
+
+
+def tile_over(y: int, x: int, shape: tuple[int, int], tile_px: int, alpha: int) -> Tile:
+    """The tile that keeps the cell with its corner at (y, x), on whatever grid."""
     t, s = tile_px, tile_px * alpha
-    y, x = row * t, col * t
     keep = Box(y, x, y + t, x + t).clip(shape)
-    ly, lx = _shift_into(y, t, shape[0]), _shift_into(x, t, shape[1])
+    ly, lx = shift_into(y, t, shape[0]), shift_into(x, t, shape[1])
     margin = (s - t) // 2
-    sy, sx = _shift_into(ly - margin, s, shape[0]), _shift_into(lx - margin, s, shape[1])
+    sy, sx = shift_into(ly - margin, s, shape[0]), shift_into(lx - margin, s, shape[1])
     return Tile(keep, Box(ly, lx, ly + t, lx + t), Box(sy, sx, sy + s, sx + s))
 
 
-def _shift_into(start: int, length: int, total: int) -> int:
+def shift_into(start: int, length: int, total: int) -> int:
     """Move [start, start + length) the least that puts it inside [0, total); 0 where it cannot fit."""
     return max(0, min(start, total - length))
 

@@ -58,6 +58,22 @@ class ModelFile(_Part):
         return self
 
 
+class Context(_Part):
+    """How a tile comes by its surroundings (docs/sgnet.md).
+
+    tile: from its own surround, as in the paper. trunk_shared: the branch's trunk runs once over a region's window and
+    each tile mixes its own part. neighbourhood: the whole branch runs once; its reach is bounded, so a region's window
+    extends `halo_px` beyond it. lattice_px: windows begin and end on multiples of this from the image's origin.
+    """
+
+    mode: Literal["tile", "trunk_shared", "neighbourhood"] = "tile"
+    lattice_px: Annotated[int, Field(ge=1, le=4096)] = 1
+    halo_px: Annotated[int, Field(ge=0, le=16384)] = 0
+
+
+TILE_CONTEXT = Context()
+
+
 class ModelManifest(_Part):
     """`model.json`.
 
@@ -73,6 +89,7 @@ class ModelManifest(_Part):
     description: str = ""
     tile_px: Annotated[int, Field(ge=32, le=4096)]
     alpha: Annotated[int, Field(ge=1, le=4)]
+    context: Context = TILE_CONTEXT
     pixel_size: PixelSize | None = None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

@@ -8,12 +8,12 @@ bytes. Service, workers and tests derive the same regions from the same plan.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from gigamask.errors import InvalidOption
-from gigamask.geometry import Box, Tile, level_count, level_shape, tile_at
-from gigamask.manifest import ModelManifest
+from gigamask.geometry import Box, Tile, level_count, level_shape, shift_into, tile_at, tile_over
+from gigamask.manifest import TILE_CONTEXT, Context, ModelManifest
 
 CHUNK_PX = 512
 REGION_SIDES_PX = (512, 1024, 2048, 4096)
@@ -23,7 +23,10 @@ ENOUGH_REGIONS = {512: 16, 1024: 16, 2048: 16, 4096: 1024}  # by side
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """`box` is written by this region alone; `window` is read: the hull of its tiles' surrounds, in the image."""
+    """`box` is written by this region alone; `window` is read: all that its tiles look at, in the image.
+
+    The tiles keep every pixel of the box once; where they overlap by half, four times inside the image.
+    """
 
     index: int
     box: Box
@@ -33,12 +36,17 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """shape: (height, width) of level 0. region_px: side of a region, a power of two of chunks and whole tiles."""
+    """shape: (height, width) of level 0. region_px: side of a region, a power of two of chunks and whole tiles.
+
+    context: what a window must hold. half_overlap: tiles at every half tile, to be averaged (section 4.3).
+    """
 
     shape: tuple[int, int]
     tile_px: int
     alpha: int
     region_px: int
+    context: Context = TILE_CONTEXT
+    half_overlap: bool = False
 
     def __post_init__(self) -> None:
         if self.region_px not in REGION_SIDES_PX:
@@ -82,16 +90,43 @@ class Plan:
         row, col = divmod(index, cols)
         side, t = self.region_px, self.tile_px
         box = Box(row * side, col * side, (row + 1) * side, (col + 1) * side).clip(self.shape)
-        tiles = tuple(
-            tile_at(y // t, x // t, self.shape, t, self.alpha)
-            for y in range(box.y0, box.y1, t)
-            for x in range(box.x0, box.x1, t)
+        if self.half_overlap:
+            tiles = self._overlapping_tiles(box)
+        else:
+            tiles = tuple(
+                tile_at(y // t, x // t, self.shape, t, self.alpha)
+                for y in range(box.y0, box.y1, t)
+                for x in range(box.x0, box.x1, t)
+            )
+        return Region(index, box, self.window(box, tiles), tiles)
+
+    def window(self, box: Box, tiles: tuple[Tile, ...]) -> Box:
+        """What must be read to predict these tiles, which keep pixels of `box`."""
+        seen = reduce(Box.union, (tile.local for tile in tiles), box)
+        if self.context.mode == "neighbourhood":
+            seen = seen.grow(self.context.halo_px)
+        else:
+            seen = reduce(Box.union, (tile.surround for tile in tiles), seen)
+        return seen.snap(self.context.lattice_px).clip(self.shape)
+
+    def _overlapping_tiles(self, box: Box) -> tuple[Tile, ...]:
+        """Those of the grid of half tiles that reach into the box; each keeps all of itself that lies in it."""
+        t = self.tile_px
+        rows, columns = (
+            [start for start in half_steps(total, t) if start < stop and start + t > first]
+            for first, stop, total in ((box.y0, box.y1, self.shape[0]), (box.x0, box.x1, self.shape[1]))
         )
-        hull = reduce(Box.union, (tile.surround.union(tile.local) for tile in tiles), box)
-        return Region(index, box, hull.clip(self.shape), tiles)
+        tiles = (tile_over(y, x, self.shape, t, self.alpha) for y in rows for x in columns)
+        return tuple(replace(tile, keep=tile.local.clip(self.shape).intersect(box)) for tile in tiles)
 
     def regions(self) -> Iterator[Region]:
         return (self.region(index) for index in range(self.region_count))
+
+
+def half_steps(total: int, tile_px: int) -> list[int]:
+    """Where tiles start that overlap by half: the last is shifted inside, as mmsegmentation does."""
+    count = -(-max(0, total - tile_px) // (tile_px // 2)) + 1
+    return [shift_into(i * (tile_px // 2), tile_px, total) for i in range(count)]
 
 
 def choose_region_px(shape: tuple[int, int], tile_px: int) -> int:
@@ -109,7 +144,9 @@ def choose_region_px(shape: tuple[int, int], tile_px: int) -> int:
     return max(enough, default=fitting[0])
 
 
-def plan_regions(shape: tuple[int, int], manifest: ModelManifest, region_px: int | None = None) -> Plan:
+def plan_regions(
+    shape: tuple[int, int], manifest: ModelManifest, region_px: int | None = None, half_overlap: bool = False
+) -> Plan:
     """region_px: None = chosen from the image's size. Raises InvalidOption."""
     side = region_px or choose_region_px(shape, manifest.tile_px)
-    return Plan(shape, manifest.tile_px, manifest.alpha, side)
+    return Plan(shape, manifest.tile_px, manifest.alpha, side, manifest.context, half_overlap)

@@ -28,7 +28,7 @@ from model.deployed import INPUTS, OUTPUTS, Deployed
 from model.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise
 from model.predictors.onnx import OnnxNetwork
 from model.predictors.tiles import TileBatch
-from model.predictors.torch import TorchNetwork
+from model.predictors.torch import TorchNetwork, load_network
 from model.recipe import Recipe
 from model.sgnet import Architecture, SGNet
 from model.training import TrainingRun
@@ -167,7 +167,7 @@ def describe(architecture: Architecture, recipe: Recipe, folder: Path) -> ModelM
 
 
 def measure_parity(folder: Path, manifest: ModelManifest, batch: TileBatch) -> Parity:
-    onnx, torch_ = OnnxNetwork(folder, manifest), TorchNetwork(folder, manifest, device="cpu")
+    onnx, torch_ = OnnxNetwork(folder, manifest), TorchNetwork(load_network(folder, manifest), manifest, device="cpu")
     same = float((onnx.labels(batch) == torch_.labels(batch)).mean())
     return Parity(same, float(np.abs(onnx.scores(batch) - torch_.scores(batch)).max()))
 

@@ -18,7 +18,7 @@ import numpy as np
 from gigamask.errors import BadModel
 from gigamask.geometry import Box
 from gigamask.manifest import MANIFEST_NAME, LabelClass
-from gigamask.plan import Plan, Region
+from gigamask.plan import Plan, Region, plan_regions
 from model.data.pictures import IGNORE, Picture
 from model.metrics import Bytes, Counts, check_ids, confusion, iou, mean_iou
 from model.peak import PeakMemory
@@ -93,7 +93,7 @@ def measure(
     names = tuple(c.name for c in classes)
     _check_classes(predictor, names)
     manifest = predictor.manifest
-    plans = [Plan(picture.shape, manifest.tile_px, manifest.alpha, region_px) for picture in pictures]
+    plans = [plan_regions(picture.shape, manifest, region_px, predictor.half_overlap) for picture in pictures]
     memory, total = PeakMemory(), sum(plan.region_count for plan in plans)
     walk = _Walk(predictor, len(names), seams, lambda done: told(done / total))
     for picture, plan in zip(pictures, plans, strict=True):

@@ -16,12 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gigamask.geometry import Box, Tile
+from gigamask.geometry import Box, tile_over
 from gigamask.plan import Plan, Region
 from model.data.pictures import IGNORE
 from model.metrics import Bytes, Counts, mean_iou
@@ -175,23 +174,12 @@ def regions_from(plan: Plan, origin_px: int) -> Iterator[Region]:
         return
     for region in replace(plan, shape=shape).regions():
         box = _moved(region.box, origin_px)
-        tiles = tuple(_tile_over(_moved(tile.keep, origin_px), plan) for tile in region.tiles)
-        hull = reduce(Box.union, (tile.surround.union(tile.local) for tile in tiles), box)
-        yield Region(region.index, box, hull.clip(plan.shape), tiles)
+        locals_ = (_moved(tile.local, origin_px) for tile in region.tiles)
+        whole = (tile_over(box.y0, box.x0, plan.shape, plan.tile_px, plan.alpha) for box in locals_)
+        kept = (_moved(tile.keep, origin_px) for tile in region.tiles)
+        tiles = tuple(replace(tile, keep=keep) for tile, keep in zip(whole, kept, strict=True))
+        yield Region(region.index, box, plan.window(box, tiles), tiles)
 
 
 def _moved(box: Box, by_px: int) -> Box:
     return Box(box.y0 + by_px, box.x0 + by_px, box.y1 + by_px, box.x1 + by_px)
-
-
-def _tile_over(keep: Box, plan: Plan) -> Tile:
-    """As gigamask.geometry.tile_at, for a cell that lies on no grid of the image's origin."""
-    t, margin = plan.tile_px, plan.tile_px * (plan.alpha - 1) // 2
-    local = _square(keep.y0, keep.x0, t, plan.shape)
-    return Tile(keep, local, _square(local.y0 - margin, local.x0 - margin, t * plan.alpha, plan.shape))
-
-
-def _square(y: int, x: int, side: int, shape: tuple[int, int]) -> Box:
-    """Moved the least that puts it inside the picture; at 0 where it does not fit."""
-    y, x = max(0, min(y, shape[0] - side)), max(0, min(x, shape[1] - side))
-    return Box(y, x, y + side, x + side)

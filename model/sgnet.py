@@ -121,7 +121,7 @@ class SGNet(nn.Module):
         side = local.shape[-1]
         if not self.architecture.ensemble:
             return self._scores(self._features(local), context, offset, side)
-        own, auxiliary = context.split([context.shape[1] - self.architecture.classes, self.architecture.classes], dim=1)
+        own, auxiliary = context[:, : -self.architecture.classes], context[:, -self.architecture.classes :]
         scores = self._scores(self._features(local), own, offset, side)
         return (scores + roi_align(auxiliary, offset, side, STRIDE, side)) / 2
 

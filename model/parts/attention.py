@@ -67,7 +67,7 @@ class TransformerBlock(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)  # (B, HW, C)
         tokens = self.attention(self.norm_attention(tokens)) + tokens
         tokens = self.ffn(self.norm_ffn(tokens)) + tokens
-        return tokens.transpose(1, 2).reshape(x.shape)
+        return cast(Tensor, tokens.transpose(1, 2).reshape(x.shape))
 
 
 def feed_forward(channels: int) -> nn.Sequential:

@@ -6,27 +6,34 @@ Arrays in, arrays out: a predictor knows no file but its model's, no queue and n
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gigamask.errors import BadModel
 from gigamask.manifest import ModelManifest, read_manifest
 from gigamask.plan import Region
 
 if TYPE_CHECKING:
-    from model.predictors.tiles import TileNetwork
+    from model.predictors.tiles import TileNetwork, TilePredictor
 
 Engine = Literal["onnx", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
+ContextMode = Literal["tile", "trunk_shared", "neighbourhood"]
 
 # On two cores a batch of 4 took 124 ms a tile and a batch of 1 took 85 (docs/log.md, 2026-11-22); a GPU wants work.
 CPU_BATCH, GPU_BATCH = 1, 8
 
 
 class RegionPredictor(Protocol):
+    """manifest, half_overlap: what regions must be planned with (gigamask.plan.plan_regions)."""
+
     @property
     def manifest(self) -> ModelManifest: ...
+
+    @property
+    def half_overlap(self) -> bool: ...
 
     def predict(self, window: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
         """window: (3, h, w) RGB of region.window -> (h, w) class ids of region.box"""
@@ -34,18 +41,52 @@ class RegionPredictor(Protocol):
 
 
 def load_predictor(
-    folder: Path, engine: Engine = "onnx", batch: int = 0, threads: int | None = None, device: Device = "auto"
+    folder: Path,
+    engine: Engine = "onnx",
+    batch: int = 0,
+    threads: int | None = None,
+    device: Device = "auto",
+    context: ContextMode | None = None,
+    half_overlap: bool = False,
 ) -> RegionPredictor:
     """batch: tiles in one call, 0 for what suits the device. threads: CPU threads of one prediction, None for the
-    engine's choice. device: auto = a GPU where there is one.
+    engine's choice. device: auto = a GPU where there is one. context: None = the mode that the manifest names.
+    half_overlap: tiles at every half tile, scores averaged: four times the work.
 
-    Raises gigamask.errors.BadModel, also where a GPU is asked for by name and the engine has none.
+    Raises gigamask.errors.BadModel, also where a GPU is asked for by name and the engine has none, and where the model
+    cannot work in that context mode (torch can in any that the network allows, ONNX Runtime in what was exported).
     """
+    manifest = read_manifest(folder)
+    if context is not None and context != manifest.context.mode:
+        manifest = in_context(manifest, context)
+    network = _load_network(folder, manifest, engine, threads, device)
+    return tile_predictor(manifest, network, batch, half_overlap)
+
+
+def tile_predictor(
+    manifest: ModelManifest, network: TileNetwork, batch: int = 0, half_overlap: bool = False
+) -> TilePredictor:
+    """A predictor around a network in any engine, in the context mode of the manifest."""
+    from model.predictors.shared import SharedNetwork, shared_look
     from model.predictors.tiles import TilePredictor
 
-    manifest = read_manifest(folder)
-    network = _load_network(folder, manifest, engine, threads, device)
-    return TilePredictor(manifest, network, batch or (GPU_BATCH if network.fixed_batch else CPU_BATCH))
+    shared = manifest.context.mode != "tile"
+    look = shared_look(cast(SharedNetwork, network), manifest) if shared else None
+    size = batch or (GPU_BATCH if network.fixed_batch else CPU_BATCH)
+    return TilePredictor(manifest, network, size, half_overlap, look)
+
+
+def in_context(manifest: ModelManifest, mode: ContextMode) -> ModelManifest:
+    """The same model, its tiles seeing their surroundings in another way. Raises BadModel."""
+    from model.deployed import context_rule
+    from model.recipe import from_table
+    from model.sgnet import Architecture
+
+    try:
+        architecture = from_table(Architecture, manifest.architecture, f"{manifest.name}: architecture")
+        return manifest.model_copy(update={"context": context_rule(mode, architecture.surround)})
+    except ValueError as exc:
+        raise BadModel(f"{manifest.name}: {exc}") from exc
 
 
 def _load_network(
@@ -56,7 +97,7 @@ def _load_network(
 
         return OnnxNetwork(folder, manifest, threads=threads, device=device)
     if engine == "torch":
-        from model.predictors.torch import TorchNetwork
+        from model.predictors.torch import TorchNetwork, load_network
 
-        return TorchNetwork(folder, manifest, threads=threads, device=device)
+        return TorchNetwork(load_network(folder, manifest), manifest, threads=threads, device=device)
     raise ValueError(f"engine is 'onnx' or 'torch', not {engine!r}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gigamask.errors import BadModel
 from gigamask.manifest import ModelManifest, checked_file
 from model.predictors import Device
+from model.predictors.shared import SharedBatch
 from model.predictors.tiles import Bytes, TileBatch
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -19,6 +20,8 @@ _LOG_ERRORS = 3
 
 
 class OnnxNetwork:
+    """One graph that sees a tile and its surround, or two where tiles share their context."""
+
     def __init__(
         self,
         folder: Path,
@@ -27,24 +30,46 @@ class OnnxNetwork:
         threads: int | None = None,
         device: Device = "auto",
     ) -> None:
-        path = checked_file(folder, manifest, "onnx")
-        self._session = open_session(path, threads, device)
-        self.fixed_batch = CUDA in self._session.get_providers()
-        self._inputs = tuple(item.name for item in self._session.get_inputs())
-        expected = ("local",) if manifest.alpha == 1 else ("local", "surround", "offset")
-        if set(self._inputs) != set(expected):
-            raise BadModel(f"{manifest.name}: inputs of {path.name} are {self._inputs}, expected {expected}")
+        shared = manifest.context.mode != "tile"
+        self._tile, self._inputs = self._open(folder, manifest, "onnx_tile" if shared else "onnx", threads, device)
+        if shared:
+            self._context, _ = self._open(folder, manifest, "onnx_context", threads, device)
+        self.fixed_batch = CUDA in self._tile.get_providers()
 
-    def labels(self, batch: TileBatch) -> Bytes:
+    def context(self, picture: Bytes) -> NDArray[np.float32]:
+        """(3, H, W) -> (C, H/16, W/16)"""
+        found: NDArray[np.float32] = self._context.run(["context"], {"picture": picture[None]})[0][0]
+        return found
+
+    def labels(self, batch: TileBatch | SharedBatch) -> Bytes:
         return self._run("labels", batch)
 
-    def scores(self, batch: TileBatch) -> NDArray[np.float32]:
+    def scores(self, batch: TileBatch | SharedBatch) -> NDArray[np.float32]:
         return self._run("scores", batch)
 
-    def _run(self, output: str, batch: TileBatch) -> NDArray[Any]:
+    def _run(self, output: str, batch: TileBatch | SharedBatch) -> NDArray[Any]:
+        told = batch._asdict()
+        if isinstance(batch, SharedBatch):
+            told["context"] = np.stack(batch.maps)
         # only what is asked for is computed: scores never leave the engine when labels are wanted
-        found: NDArray[Any] = self._session.run([output], {name: getattr(batch, name) for name in self._inputs})[0]
+        found: NDArray[Any] = self._tile.run([output], {name: told[name] for name in self._inputs})[0]
         return found
+
+    def _open(
+        self, folder: Path, manifest: ModelManifest, role: str, threads: int | None, device: Device
+    ) -> tuple[onnxruntime.InferenceSession, tuple[str, ...]]:
+        path = checked_file(folder, manifest, role)
+        session = open_session(path, threads, device)
+        inputs, expected = tuple(item.name for item in session.get_inputs()), inputs_of(role, manifest.alpha)
+        if set(inputs) != set(expected):
+            raise BadModel(f"{manifest.name}: inputs of {path.name} are {inputs}, expected {expected}")
+        return session, inputs
+
+
+def inputs_of(role: str, alpha: int) -> tuple[str, ...]:
+    if role == "onnx":
+        return ("local",) if alpha == 1 else ("local", "surround", "offset")
+    return ("picture",) if role == "onnx_context" else ("local", "context", "offset")
 
 
 def open_session(path: Path, threads: int | None, device: Device) -> onnxruntime.InferenceSession:

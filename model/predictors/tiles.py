@@ -1,4 +1,6 @@
-"""Tile by tile, the paper's way: every local patch with a surround of its own (SGNet section 3.2).
+"""Tile by tile: cut what each tile looks at, run the network, keep what the tile keeps.
+
+Where tiles overlap, their scores are averaged before a label is taken (SGNet section 4.3).
 
 An engine that tunes itself to the shape of a batch (a GPU's) is given one shape alone: the last batch of a region is
 filled up by repeating its last tile. On a CPU that would only be work thrown away.
@@ -6,9 +8,9 @@ filled up by repeating its last tile. On a CPU that would only be work thrown aw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from gigamask.manifest import ModelManifest
 from gigamask.plan import Region
 
 Bytes = NDArray[np.uint8]
+Scores = NDArray[np.float32]
 
 
 class TileBatch(NamedTuple):
@@ -29,25 +32,36 @@ class TileBatch(NamedTuple):
 
 
 class TileNetwork(Protocol):
-    """One inference engine with one model in it. fixed_batch: it wants every batch in the same shape."""
+    """One inference engine with one model in it. fixed_batch: it wants every batch in the same shape.
+
+    A batch is what its Look makes of tiles: a TileBatch, or a SharedBatch of model.predictors.shared.
+    """
 
     @property
     def fixed_batch(self) -> bool: ...
 
-    def labels(self, batch: TileBatch) -> Bytes:
+    def labels(self, batch: Any) -> Bytes:
         """(B, t, t) class ids"""
         ...
 
-    def scores(self, batch: TileBatch) -> NDArray[np.float32]:
+    def scores(self, batch: Any) -> Scores:
         """(B, K, t, t) logits"""
         ...
 
 
+Look = Callable[[Sequence[Tile]], Any]
+"""Tiles of one region -> a batch of what the network is to see of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class TilePredictor:
+    """look: from a region's window to its Look; None: every tile with a surround of its own, as in the paper."""
+
     manifest: ModelManifest
     network: TileNetwork
     batch: int
+    half_overlap: bool = False
+    look: Callable[[Bytes, Region], Look] | None = None
 
     def predict(self, window: Bytes, region: Region) -> Bytes:
         """(3, h, w) pixels of region.window -> (h, w) labels of region.box"""
@@ -55,28 +69,65 @@ class TilePredictor:
             raise ValueError(
                 f"window of region {region.index}: expected {(3, *region.window.shape)}, got {window.shape}"
             )
+        look = self.look(window, region) if self.look else self._cut(window, region)
+        if self.half_overlap:
+            return average(region, len(self.manifest.classes), self._batches(region, look, self.network.scores))
         labels = np.empty(region.box.shape, np.uint8)
-        for start in range(0, len(region.tiles), self.batch):
-            tiles = region.tiles[start : start + self.batch]
-            for tile, predicted in zip(tiles, self._labels(window, region.window, tiles), strict=False):
+        for tiles, found in self._batches(region, look, self.network.labels):
+            for tile, predicted in zip(tiles, found, strict=False):
                 labels[tile.keep.within(region.box).slices] = predicted[tile.keep.within(tile.local).slices]
         return labels
 
-    def _labels(self, window: Bytes, frame: Box, tiles: Sequence[Tile]) -> Bytes:
-        missing = self.batch - len(tiles) if self.network.fixed_batch else 0
-        filled = [*tiles, *[tiles[-1]] * missing]
-        return self.network.labels(cut_tiles(window, frame, filled, self.manifest))
+    def _batches(
+        self, region: Region, look: Look, run: Callable[[Any], NDArray[Any]]
+    ) -> Iterator[tuple[Sequence[Tile], NDArray[Any]]]:
+        for start in range(0, len(region.tiles), self.batch):
+            tiles = region.tiles[start : start + self.batch]
+            missing = self.batch - len(tiles) if self.network.fixed_batch else 0
+            yield tiles, run(look([*tiles, *[tiles[-1]] * missing]))
+
+    def _cut(self, window: Bytes, region: Region) -> Look:
+        return lambda tiles: cut_tiles(window, region.window, tiles, self.manifest)
+
+
+def average(region: Region, classes: int, batches: Iterator[tuple[Sequence[Tile], Scores]]) -> Bytes:
+    """Labels of the mean score. Tiles come row by row; only the rows that the next tile may still reach are held."""
+    box, held_px = region.box, max(tile.keep.height for tile in region.tiles)
+    labels = np.empty(box.shape, np.uint8)
+    sums, top = np.zeros((classes, min(held_px, box.height), box.width), np.float32), box.y0
+    for tiles, found in batches:
+        for tile, scores in zip(tiles, found, strict=False):
+            if tile.keep.y0 > top:
+                sums, top = _finish(labels, sums, top, tile.keep.y0, box), tile.keep.y0
+            rows, columns = tile.keep.within(Box(top, box.x0, top, box.x0)).slices
+            sums[:, rows, columns] += scores[:, *tile.keep.within(tile.local).slices]
+    _finish(labels, sums, top, box.y1, box)
+    return labels
+
+
+def _finish(labels: Bytes, sums: Scores, top: int, until: int, box: Box) -> Scores:
+    """Rows above `until` are whole: their labels are taken (dividing a sum by its count changes no argmax)."""
+    done = until - top
+    labels[top - box.y0 : until - box.y0] = sums[:, :done].argmax(axis=0)
+    rest = np.zeros_like(sums)
+    rest[:, : sums.shape[1] - done] = sums[:, done:]
+    return rest
 
 
 def cut_tiles(window: Bytes, frame: Box, tiles: Sequence[Tile], manifest: ModelManifest) -> TileBatch:
     """frame: the box of the image that `window` covers."""
     pad = manifest.pad_color
-    local = np.stack([cut(window, tile.local.within(frame), pad) for tile in tiles])
+    local = cut_locals(window, frame, tiles, manifest)
     if manifest.alpha == 1:
         return TileBatch(local, None, None)
     surround = np.stack([cut(window, tile.surround.within(frame), pad) for tile in tiles])
     inside = [tile.local.within(tile.surround) for tile in tiles]
     return TileBatch(local, surround, np.array([(box.y0, box.x0) for box in inside], np.int32))
+
+
+def cut_locals(window: Bytes, frame: Box, tiles: Sequence[Tile], manifest: ModelManifest) -> Bytes:
+    """(B, 3, t, t)"""
+    return np.stack([cut(window, tile.local.within(frame), manifest.pad_color) for tile in tiles])
 
 
 def cut(window: Bytes, box: Box, pad: tuple[int, int, int]) -> Bytes:
