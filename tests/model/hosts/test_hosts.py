@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.hosts import HOSTS, build_host, load_backbone
+from model.hosts.light import dilate_strides
 from model.hosts.network import HostNetwork
 
 CLASSES = 7
@@ -109,11 +110,56 @@ def test_one_picture_scores_alike_alone_and_in_a_batch(name: str) -> None:
     assert (together[:1] - alone).abs().max() <= 1e-4 * together.abs().max()
 
 
+# of features(), finest first but for stdc, whose context path comes back to stride 8
+STRIDES = {
+    "fcn_r50": [4, 8, 8, 8],
+    "deeplabv3plus_r50": [4, 8, 8, 8],
+    "hrnet_w18": [4, 8, 16, 32],
+    "segformer_b0": [4, 8, 16, 32],
+    "stdc1": [8, 16, 8, 8],
+    "stdc2": [8, 16, 8, 8],
+    "mobilenet_v2": [2, 4, 8, 16, 32],
+    "mobilenet_v2_deeplabv3plus": [2, 4, 8, 16, 16],
+    "mobilenet_v2_lraspp": [2, 4, 8, 16, 16],
+    "efficientnet_lite0_deeplabv3plus": [2, 4, 8, 16, 16],
+    "efficientnet_lite0_lraspp": [2, 4, 8, 16, 16],
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_backbones_maps_have_their_strides(name: str) -> None:
+    features = meta_host(name).features(torch.empty(1, 3, 64, 64, device="meta"))
+    assert [64 // x.shape[-1] for x in features] == STRIDES[name]
+
+
+def test_a_stride_too_many_becomes_a_dilation_of_what_follows() -> None:
+    assert dilate_strides([1, 2, 2, 2, 1, 2, 1, 1]) == [(1, 1), (2, 1), (2, 1), (2, 1), (1, 1), (1, 1), (1, 2), (1, 2)]
+    assert dilate_strides([2, 2, 1, 2, 1], last=4) == [(2, 1), (1, 1), (1, 2), (1, 2), (1, 4)]
+
+
+def test_the_dilated_stages_of_resnet_begin_with_half_their_dilation() -> None:
+    backbone = meta_host("fcn_r50").backbone
+    dilations = {
+        i: [conv.dilation[0] for conv in backbone.get_submodule(f"layer{i}").modules() if is_3x3(conv)]
+        for i in (2, 3, 4)
+    }
+    assert dilations == {2: [1, 1, 1, 1], 3: [1, 2, 2, 2, 2, 2], 4: [2, 4, 4]}
+
+
+def is_3x3(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3)
+
+
 def test_dropout_is_part_of_decoding_and_of_training_alone() -> None:
-    host = build_host("segformer_b0", 3)
+    torch.manual_seed(0)
+    host = build_host("segformer_b0", 3).eval()
     features = [torch.randn(2, c, 8 // 2**i, 8 // 2**i) for i, c in enumerate((32, 64, 160, 256))]
-    assert (host.train().decode(features).flatten(2) == 0).all(2).any()  # whole channels
-    assert torch.equal(host.eval().decode(features), host.decode(features))
+    whole = host.decode(features)
+    host.dropout.train()
+    thinned = host.decode(features)
+    dropped = (thinned == 0).all((2, 3)) & (whole != 0).any((2, 3))
+    assert 0.05 < dropped.float().mean() < 0.15
+    assert torch.allclose(thinned[~dropped], whole[~dropped] / 0.9)
 
 
 def test_an_unknown_host_is_refused_with_those_there_are(tmp_path) -> None:  # type: ignore[no-untyped-def]
