@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 import types
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from model.data.crops import CropRules
 from model.losses import LossWeights
-from model.sgnet import Architecture, Surround
+from model.sgnet import Architecture, Surround, check
 
 RECIPES = Path(__file__).parent / "recipes"
 
 T = TypeVar("T")
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # as a model folder may be called (gigamask.manifest)
+_STRIDE = 32  # of the deepest map of a host
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
+    """host: one of model.hosts. tile_px: t. surround: the branch; without it the host alone is trained."""
+
     host: str
     tile_px: int
     imagenet: bool = True  # start the host's backbone from ImageNet weights ...
@@ -43,6 +50,17 @@ class Schedule:
     poly_power: float = 0.9
     clip_norm: float = 0.0  # 0: no clipping
     checkpoint_every: int = 25
+    validate_every: int = 1000  # and at the end, where the data set has pictures for it; the best is kept. 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """How a run uses the machine it is on. The crops it sees and its schedule are the same on any."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 (autocast) on a GPU, float32 on a CPU
+    compile: bool = False  # torch.compile, on a GPU
+    loaders: int = -1  # processes that draw crops ahead; -1: up to 12 for a GPU, none for a CPU
+    tensorboard: bool = True  # write a TensorBoard log too, where the package is installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +73,48 @@ class Recipe:
     schedule: Schedule
     crops: CropRules = field(default_factory=CropRules)
     loss: LossWeights = field(default_factory=LossWeights)
+    machine: Machine = field(default_factory=Machine)
+
+    def __post_init__(self) -> None:
+        for complaint in complaints(self):
+            raise ValueError(complaint)
+        check(self.architecture(classes=1))
 
     def architecture(self, classes: int) -> Architecture:
         told = self.network
         return Architecture(told.host, classes, told.tile_px, told.surround, told.host_scale, told.ensemble)
+
+
+def complaints(recipe: Recipe) -> Iterator[str]:
+    """What is wrong with a recipe whatever the data: the knob, what is expected of it, what it has."""
+    network, schedule = recipe.network, recipe.schedule
+    if not _NAME.fullmatch(recipe.name):
+        yield f"name: expected up to 63 lower-case letters, digits and hyphens, got {recipe.name!r}"
+    if recipe.seed < 0:
+        yield f"seed: expected 0 or more, got {recipe.seed}"
+    if network.host_scale < 1 or network.tile_px < 1 or network.tile_px % (_STRIDE * network.host_scale):
+        yield f"network.tile_px: expected a multiple of {_STRIDE * max(1, network.host_scale)}, got {network.tile_px}"
+    if network.trunk_file and (network.surround is None or network.surround.trunk != "stdc"):
+        yield "network.trunk_file: expected a network.surround with trunk = 'stdc' to load it into"
+    for name in ("iterations", "batch", "checkpoint_every"):
+        if getattr(schedule, name) < 1:
+            yield f"schedule.{name}: expected 1 or more, got {getattr(schedule, name)}"
+    for name in ("validate_every", "warmup_iterations"):
+        if getattr(schedule, name) < 0:
+            yield f"schedule.{name}: expected 0 or more, got {getattr(schedule, name)}"
+    if recipe.machine.loaders < -1:
+        yield f"machine.loaders: expected -1 (what suits the machine), 0 or more, got {recipe.machine.loaders}"
+
+
+def check_classes(recipe: Recipe, names: Sequence[str]) -> None:
+    """A recipe against the classes of its data set. Raises ValueError, naming the knob and what is expected."""
+    told = f"{recipe.dataset} has {len(names)} classes ({', '.join(names)})"
+    weights = recipe.loss.classes
+    if weights is not None and len(weights) != len(names):
+        raise ValueError(f"loss.classes: expected {len(names)} weights, got {len(weights)}; {told}")
+    wrong = [label for label in recipe.crops.rare_classes if not 0 <= label < len(names)]
+    if wrong:
+        raise ValueError(f"crops.rare_classes: expected ids from 0 to {len(names) - 1}, got {wrong[0]}; {told}")
 
 
 def find_recipe(name: str) -> Path:
@@ -87,7 +143,11 @@ def from_table(kind: type[T], table: dict[str, Any], where: str) -> T:
     missing = sorted(required - table.keys())
     if missing:
         raise ValueError(f"{where}: {missing[0]!r} is missing")
-    return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in table.items()})
+    values = {name: _value(hints[name], value, f"{where}: {name}") for name, value in table.items()}
+    try:
+        return kind(**values)
+    except ValueError as exc:  # values that each have the right type, and mean nothing together
+        raise ValueError(f"{where}: {exc}") from exc
 
 
 def _is_required(item: dataclasses.Field[Any]) -> bool:

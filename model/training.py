@@ -1,94 +1,139 @@
 """One training run: from a recipe and crops to weights, through any number of kills.
 
-Everything that decides the next step is in the checkpoint (weights, optimiser, iteration, torch's generator) or a
+Everything that decides the next step is in the checkpoint (weights, optimiser, iteration, torch's generators) or a
 function of the iteration (crops, learning rate). So a run that was killed and resumed ends with the very weights of
-one that was not.
+one that was not. A GPU's kernels add in no fixed order, so there the same holds up to rounding.
+
+In the run's folder: `checkpoint.pt`, the last state; `best.pt`, the weights of the best validation so far; the logs of
+`model.run_log`.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Iterator
+import math
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gigamask.geometry import Box
-from model.data.crops import Crop, CropSampler
-from model.data.pictures import IGNORE
-from model.hosts.mobilenet import load_imagenet
-from model.imagenet import mobilenet_weights
+from model.data.batches import Batch, choose_loaders, draw_batches
+from model.data.crops import CropSampler
+from model.data.pictures import IGNORE, Picture
+from model.hosts import load_backbone
+from model.hosts.stdc import load_trunk
+from model.imagenet import imagenet_checkpoint
 from model.losses import total_loss
 from model.normalise import Normalise
-from model.recipe import Recipe, Schedule
-from model.sgnet import SGNet
+from model.parts.stdc import StdcTrunk
+from model.recipe import Machine, Network, Recipe, Schedule
+from model.run_log import LOG, RunLog, open_log
+from model.sgnet import SGNet, TrainingOutput
+from model.validation import Validation, choose_region
 
-CHECKPOINT = "checkpoint.pt"
-LOG = "log.csv"
+__all__ = ["BEST", "CHECKPOINT", "LOG", "Best", "TrainingRun", "learning_rate"]
+
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 _ROWS = 1024  # read at a time when labels are checked
-_COLUMNS = ("iteration", "total", "local", "surround", "consistency", "learning_rate")
+_WITHOUT_EFFECT = (
+    ("schedule", "checkpoint_every"),
+    ("schedule", "validate_every"),
+    ("machine", "loaders"),
+    ("machine", "tensorboard"),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Pixels uint8 (B,3,t,t) and (B,3,S,S), labels int64 (B,t,t) and (B,S,S), offset (B,2)."""
+class Best:
+    """The validation that went best: after so many iterations, with this mIoU."""
 
-    local: Tensor
-    surround: Tensor
-    local_labels: Tensor
-    surround_labels: Tensor
-    offset: Tensor
+    iteration: int
+    miou: float
 
 
 class TrainingRun:
-    """State of a run in `folder`; a checkpoint found there is taken up."""
+    """State of a run in `folder`; a checkpoint found there is taken up.
 
-    def __init__(self, recipe: Recipe, sampler: CropSampler, classes: int, folder: Path, device: str = "cpu") -> None:
-        check_labels(sampler, classes)
-        self.recipe, self.sampler, self.folder = recipe, sampler, folder
+    best: of the validations so far; None before the first, and where there is no `validation`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sampler: CropSampler,
+        classes: int,
+        folder: Path,
+        device: str = "cpu",
+        validation: Validation | None = None,
+    ) -> None:
+        if validation is not None:
+            choose_region(recipe.network.tile_px)
+        self.recipe, self.sampler, self.folder, self.validation = recipe, sampler, folder, validation
         self.device = torch.device(device)
         torch.manual_seed(recipe.seed)
         network = SGNet(recipe.architecture(classes))
-        if recipe.network.imagenet:
-            load_imagenet(network.host, mobilenet_weights())
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalise = Normalise().to(self.device)
         self.optimiser = make_optimiser(self.network, recipe.schedule)
+        self.bfloat16 = computes_in_bfloat16(recipe.machine, self.device)
+        self._forward = compiled(self.network.forward_training, recipe.machine, self.device)
         self.iteration = 0
+        self.best: Best | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._resume()
+        if (folder / CHECKPOINT).exists():
+            self._resume()
+        else:
+            self._start(classes)
 
     def steps(self) -> Iterator[dict[str, float]]:
         """Train to the end, giving the losses of each iteration, the last after the last checkpoint."""
-        schedule = self.recipe.schedule
-        while self.iteration < schedule.iterations:
-            losses = self._step()
-            self.iteration += 1
-            self._log(losses)
-            if self.iteration % schedule.checkpoint_every == 0 or self.iteration == schedule.iterations:
-                self._save()
-            yield losses
+        schedule, machine = self.recipe.schedule, self.recipe.machine
+        span = self.iteration, schedule.iterations
+        loaders = choose_loaders(machine.loaders, self.device)
+        batches = draw_batches(self.sampler, schedule.batch, *span, self.device, loaders)
+        with open_log(self.folder, self.iteration, machine.tensorboard) as log, closing(batches):
+            for batch in batches:
+                losses = self._step(batch)
+                self.iteration += 1
+                log.add_losses(self.iteration, losses)
+                judged = self.validation is not None and self._is_due(schedule.validate_every)
+                if judged:
+                    self._validate(self.validation, log)
+                if judged or self._is_due(schedule.checkpoint_every):
+                    log.flush()
+                    self._save()
+                yield losses
 
-    def _step(self) -> dict[str, float]:
+    def take_best(self) -> Best | None:
+        """Give the network the weights of the best validation; without one it keeps its last, and None is told."""
+        if self.best is not None:
+            self.network.load_state_dict(read_state(self.folder / BEST, self.device)["network"])
+        return self.best
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and (self.iteration % every == 0 or self.iteration == self.recipe.schedule.iterations)
+
+    def _step(self, batch: Batch) -> dict[str, float]:
         schedule = self.recipe.schedule
         rate = learning_rate(schedule, self.iteration)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
-        first = self.iteration * schedule.batch
-        batch = collate([self.sampler.crop(i) for i in range(first, first + schedule.batch)], self.device)
         losses = self._losses(batch)
-        if not bool(torch.isfinite(losses["total"])):
-            raise FloatingPointError(f"loss is {losses['total'].item()} at iteration {self.iteration}")
+        told = {name: value.item() for name, value in losses.items()}
+        if not math.isfinite(told["total"]):
+            raise FloatingPointError(self._not_finite(told))
         self.optimiser.zero_grad(set_to_none=True)
         losses["total"].backward()  # type: ignore[no-untyped-call]
         if schedule.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip_norm)
         self.optimiser.step()
-        return {name: value.item() for name, value in losses.items()} | {"learning_rate": rate}
+        return told | {"learning_rate": rate}
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         self.network.train()
@@ -96,54 +141,116 @@ class TrainingRun:
             self.normalise(pixels).contiguous(memory_format=torch.channels_last)
             for pixels in (batch.local, batch.surround)
         )
-        output = self.network.forward_training(local, surround, batch.offset)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            output = self._forward(local, surround, batch.offset)
+        output = in_float32(output)
         return total_loss(output, batch.local_labels, batch.surround_labels, batch.offset, self.recipe.loss)
 
-    def _log(self, losses: dict[str, float]) -> None:
-        path = self.folder / LOG
-        fresh = not path.exists()
-        with path.open("a", newline="") as stream:
-            rows = csv.writer(stream)
-            if fresh:
-                rows.writerow(_COLUMNS)
-            values = (losses.get(name, 0.0) for name in _COLUMNS[1:])
-            rows.writerow([self.iteration, *(f"{value:.6g}" for value in values)])
+    def _not_finite(self, losses: dict[str, float]) -> str:
+        parts = ", ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "total")
+        return (
+            f"loss is {losses['total']} at iteration {self.iteration}, expected a finite number ({parts});"
+            f" try a lower schedule.learning_rate or schedule.clip_norm; what was reached is in {self.folder}"
+        )
+
+    def _validate(self, validation: Validation | None, log: RunLog) -> None:
+        assert validation is not None
+        report = validation.judge(self.network, self.device)
+        log.add_validation(self.iteration, report.miou, report.iou)
+        if self.best is None or report.miou > self.best.miou or math.isnan(self.best.miou):
+            self.best = Best(self.iteration, report.miou)
+            write_state(self._state() | asdict(self.best), self.folder / BEST)
+
+    def _state(self) -> dict[str, Any]:
+        return {"recipe": fingerprint(self.recipe), "network": self.network.state_dict()}
 
     def _save(self) -> None:
-        state = {
-            "recipe": fingerprint(self.recipe),
+        state = self._state() | {
             "iteration": self.iteration,
-            "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "generator": torch.get_rng_state(),
         }
-        partial = self.folder / f"{CHECKPOINT}.part"
-        torch.save(state, partial)
-        partial.replace(self.folder / CHECKPOINT)  # whole or not there, whenever we are killed
+        if self.device.type == "cuda":
+            state["cuda_generator"] = torch.cuda.get_rng_state(self.device)
+        write_state(state, self.folder / CHECKPOINT)
+
+    def _start(self, classes: int) -> None:
+        """Labels are read once, whole, and weights from ImageNet are loaded."""
+        check_labels(self.sampler.pictures, classes)
+        if self.validation is not None:
+            check_labels(self.validation.pictures, classes)
+        load_imagenet(self.network, self.recipe.network)
+        (self.folder / BEST).unlink(missing_ok=True)
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
-        if not path.exists():
-            (self.folder / LOG).unlink(missing_ok=True)
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"] != fingerprint(self.recipe):
-            raise ValueError(f"{path} belongs to another recipe; delete the folder or choose another with --run")
+        state = read_own_state(path, self.recipe, self.device)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["generator"].cpu())
+        if "cuda_generator" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
         self.iteration = state["iteration"]
-        self._forget_rows_after(self.iteration)
-
-    def _forget_rows_after(self, iteration: int) -> None:
-        path = self.folder / LOG
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(lines[: iteration + 1]))
+        if (self.folder / BEST).exists():
+            told = read_own_state(self.folder / BEST, self.recipe, self.device)
+            self.best = Best(told["iteration"], told["miou"])
 
 
-def check_labels(sampler: CropSampler, classes: int) -> None:
+def write_state(state: dict[str, Any], path: Path) -> None:
+    """Whole or not there, whenever we are killed."""
+    partial = path.with_name(f"{path.name}.part")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def read_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """Raises ValueError for a file that is no such state."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as exc:
+        raise ValueError(f"{path} is not a checkpoint of a run: expected what training wrote there") from exc
+    if not isinstance(state, dict) or "recipe" not in state:
+        raise ValueError(f"{path} is not a checkpoint of a run: expected the keys 'recipe', 'network' and more")
+    return state
+
+
+def read_own_state(path: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
+    state = read_state(path, device)
+    if state["recipe"] != fingerprint(recipe):
+        raise ValueError(f"{path} belongs to another recipe; delete the folder or choose another with --run")
+    return state
+
+
+def load_imagenet(network: SGNet, told: Network) -> None:
+    """Raises FileNotFoundError or ValueError, naming the file."""
+    if told.imagenet:
+        path = Path(told.imagenet_file) if told.imagenet_file else imagenet_checkpoint(told.host)
+        load_backbone(network.host, told.host, path)
+    if told.trunk_file:
+        assert network.branch is not None
+        load_trunk(cast(StdcTrunk, network.branch.trunk), Path(told.trunk_file))
+
+
+def computes_in_bfloat16(machine: Machine, device: torch.device) -> bool:
+    """bfloat16 has float32's exponents, so no loss needs scaling."""
+    return machine.precision == "bfloat16" or (machine.precision == "auto" and device.type == "cuda")
+
+
+def compiled(
+    forward: Callable[[Tensor, Tensor, Tensor], TrainingOutput], machine: Machine, device: torch.device
+) -> Callable[[Tensor, Tensor, Tensor], TrainingOutput]:
+    return torch.compile(forward) if machine.compile and device.type == "cuda" else forward
+
+
+def in_float32(output: TrainingOutput) -> TrainingOutput:
+    """Losses are summed over millions of pixels: more than bfloat16's 8 bits."""
+    surround = None if output.surround is None else output.surround.float()
+    return TrainingOutput(output.local.float(), surround, [(scores.float(), w) for scores, w in output.host])
+
+
+def check_labels(pictures: Sequence[Picture], classes: int) -> None:
     """Row by row of every picture: a label above the classes would train the wrong thing, or nothing."""
-    for picture in sampler.pictures:
+    for picture in pictures:
         height, width = picture.shape
         for y in range(0, height, _ROWS):
             ids = picture.labels(Box(y, 0, y + _ROWS, width).clip(picture.shape))
@@ -152,15 +259,6 @@ def check_labels(sampler: CropSampler, classes: int) -> None:
                 raise ValueError(
                     f"{picture.name}: label {wrong.max()}, but the data set has {classes} classes (0 to {classes - 1})"
                 )
-
-
-def collate(crops: list[Crop], device: torch.device) -> Batch:
-    images = torch.from_numpy(np.stack([crop.image.transpose(2, 0, 1) for crop in crops])).to(device)
-    labels = torch.from_numpy(np.stack([crop.labels for crop in crops]).astype(np.int64)).to(device)
-    local = torch.stack([image[:, *crop.local] for image, crop in zip(images, crops, strict=True)])
-    local_labels = torch.stack([ids[crop.local] for ids, crop in zip(labels, crops, strict=True)])
-    offset = torch.tensor([crop.offset for crop in crops], device=device)
-    return Batch(local, images, local_labels, labels, offset)
 
 
 def make_optimiser(network: SGNet, schedule: Schedule) -> torch.optim.Optimizer:
@@ -182,7 +280,8 @@ def learning_rate(schedule: Schedule, iteration: int) -> float:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """Two recipes that train differently never share one; how often to save is no part of it."""
+    """Two recipes that train differently never share one; how often to save or to look is no part of it."""
     told = asdict(recipe)
-    del told["schedule"]["checkpoint_every"]
+    for table, name in _WITHOUT_EFFECT:
+        del told[table][name]
     return hashlib.sha256(repr(told).encode()).hexdigest()

@@ -1,0 +1,74 @@
+"""A network in training, judged on the pictures that its data set keeps for that: tile by tile, as it will be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from gigamask.errors import InvalidOption
+from gigamask.manifest import LabelClass, ModelManifest
+from gigamask.plan import REGION_SIDES_PX
+from model.data.pictures import Picture
+from model.measurement import Report, measure
+from model.normalise import IMAGENET_MEAN, IMAGENET_STD
+from model.predictors import tile_predictor
+from model.predictors.torch import TorchNetwork
+from model.sgnet import SGNet
+
+_REGION_PX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    pictures: Sequence[Picture]
+    classes: tuple[LabelClass, ...]
+
+    def judge(self, network: SGNet, device: torch.device) -> Report:
+        """The network comes back as it was: no weight, no statistic, no mode and no random number is touched."""
+        manifest = describe_untrained(network, self.classes)
+        with unchanged(network, device):
+            live = TorchNetwork(network, manifest, device="cuda" if device.type == "cuda" else "cpu")
+            return measure(
+                self.pictures,
+                self.classes,
+                tile_predictor(manifest, live),
+                choose_region(manifest.tile_px),
+                seams=False,
+            )
+
+
+def choose_region(tile_px: int) -> int:
+    """Side of the regions that are walked; changes no label. Raises InvalidOption for a tile that divides none."""
+    fitting = [side for side in REGION_SIDES_PX if side % tile_px == 0]
+    if not fitting:
+        raise InvalidOption(f"validation needs a tile that divides one of {REGION_SIDES_PX} px, got {tile_px}")
+    return _REGION_PX if _REGION_PX in fitting else fitting[0]
+
+
+def describe_untrained(network: SGNet, classes: tuple[LabelClass, ...]) -> ModelManifest:
+    """A manifest without files, for a network that is in memory alone."""
+    told = network.architecture
+    return ModelManifest(
+        name="in-training",
+        version="0",
+        tile_px=told.tile_px,
+        alpha=told.alpha,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        classes=classes,
+        files={},
+        license="-",
+    )
+
+
+@contextmanager
+def unchanged(network: SGNet, device: torch.device) -> Iterator[None]:
+    training = network.training
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            network.train(training)
