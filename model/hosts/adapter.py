@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from model.hosts.network import AuxiliaryHeads
+
 
 class AdaptedHost(nn.Module):
     """model: (B, 3, h, w) -> scores as a tensor, a dict with "out", a tuple, or an output with `.logits`.
@@ -26,7 +28,8 @@ class AdaptedHost(nn.Module):
         self.name = classifier or find_classifier(model, classes)
         conv = _find_point(model, self.name, classes)
         _take_out(model, self.name)
-        self.backbone, self.classifier, self.auxiliary = model, conv, None
+        self.backbone, self.classifier = model, conv
+        self.auxiliary: AuxiliaryHeads | None = None
         self.channels = self.feature_channels = conv.in_channels
 
     def features(self, x: Tensor) -> list[Tensor]:
