@@ -27,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.gigapixels, args.upload_gib, args.repeats = [0.25], 0.5, 1
-    print(json.dumps({"machine": _machine()} | _measure(args)))
+    print(json.dumps({"machine": machine()} | _measure(args)))
 
 
 def _measure(args: argparse.Namespace) -> dict[str, object]:
@@ -46,7 +46,7 @@ def _told(row: Mapping[str, object]) -> Mapping[str, object]:
     return row
 
 
-def _machine() -> str:
+def machine() -> str:
     memory_gib = psutil.virtual_memory().total / (1 << 30)
     return f"{psutil.cpu_count()} cores, {memory_gib:.0f} GiB, Python {platform.python_version()}"
 

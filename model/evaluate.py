@@ -23,7 +23,7 @@ from gigamask.errors import BadModel, GigamaskError
 from gigamask.manifest import MANIFEST_NAME
 from model.data.datasets import DATASETS, find_dataset
 from model.measurement import Report, measure
-from model.predictors import load_predictor
+from model.predictors import ContextMode, load_predictor
 from model.seams import SeamScores
 
 __all__ = ["Report", "app", "measure"]
@@ -35,6 +35,12 @@ err = Console(stderr=True, highlight=False)
 class EngineName(StrEnum):
     onnx = "onnx"
     torch = "torch"
+
+
+class ContextName(StrEnum):
+    tile = "tile"
+    trunk_shared = "trunk_shared"
+    neighbourhood = "neighbourhood"
 
 
 class SplitName(StrEnum):
@@ -52,6 +58,8 @@ def evaluate(
     engine: Annotated[EngineName, typer.Option(help="what runs the network")] = EngineName.onnx,
     batch: Annotated[int, typer.Option(min=0, help="tiles a batch; 0: what suits the device")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the engine's choice")] = 0,
+    context: Annotated[ContextName | None, typer.Option(help="how tiles see around; default: the model's")] = None,
+    half_overlap: Annotated[bool, typer.Option("--half-overlap", help="tiles at every half tile, averaged")] = False,
     region_px: Annotated[int, typer.Option(help="side of a region, 512 to 4096; changes no label")] = 1024,
     seams: Annotated[bool, typer.Option(help="seam measures: a second pass, twice the time")] = True,
 ) -> None:
@@ -60,7 +68,8 @@ def evaluate(
         chosen = find_dataset(dataset, root)
         if not (model / MANIFEST_NAME).is_file():
             raise BadModel(f"{model / MANIFEST_NAME} is not there: expected a model folder, such as models/earth-water")
-        predictor = load_predictor(model, engine.value, batch, threads or None)
+        mode: ContextMode | None = context.value if context else None
+        predictor = load_predictor(model, engine.value, batch, threads or None, "auto", mode, half_overlap)
         pictures = chosen.pictures(split.value)
         if not pictures:
             raise ValueError(f"{dataset} has no pictures in its split {split.value!r}")
@@ -71,7 +80,8 @@ def evaluate(
             )
     err.print(table(report, f"{predictor.manifest.name} on {chosen.title}, {split.value}"))
     asked = {"model": predictor.manifest.name, "dataset": dataset, "split": split.value, "engine": engine.value}
-    typer.echo(json.dumps(asked | {"batch": batch, "region_px": region_px} | report.to_json()))
+    more = {"context": predictor.manifest.context.mode, "half_overlap": half_overlap, "region_px": region_px}
+    typer.echo(json.dumps(asked | more | report.to_json()))
 
 
 def table(report: Report, title: str) -> Table:
