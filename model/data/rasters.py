@@ -56,7 +56,8 @@ class Raster:
             if self.in_cells:
                 return tiff_windows.read_window(self.path, self.stamp, box)
             if self.height * self.width <= DECODED_PX:
-                return _kept.get((self.path, self.stamp), lambda: decode(self.path))[box.slices]
+                whole = _kept.get((self.path, self.stamp), lambda: decode(self.path))
+                return whole[box.slices].copy()  # a view would hold all of it, kept or not
             return converted.read_window(self.path, self.stamp, (*self.shape, self.bands), box)
 
 

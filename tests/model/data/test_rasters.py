@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,23 @@ def test_a_picture_of_many_chunks_is_converted_whole(tmp_path: Path) -> None:
     raster = open_raster(tmp_path / "a.png", bands=1)
     for box in (Box(0, 0, 1100, 1300), Box(500, 510, 1030, 1290), Box(1099, 1299, 1100, 1300)):
         assert np.array_equal(raster.read(box)[..., 0], large[box.slices])
+
+
+@pytest.mark.usefixtures("nothing_is_small")
+def test_threads_that_want_the_same_picture_at_once_all_get_it(written: Bytes, tmp_path: Path, cache: Path) -> None:
+    Image.fromarray(written).save(tmp_path / "a.png")
+    raster = open_raster(tmp_path / "a.png", bands=3)
+    with ThreadPoolExecutor(4) as pool:
+        for window in pool.map(raster.read, [BOXES[0]] * 4):
+            assert np.array_equal(window, written)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_window_may_be_changed_without_changing_the_next(tmp_path: Path) -> None:
+    Image.fromarray(np.full((9, 9), 3, np.uint8)).save(tmp_path / "a.png")
+    raster = open_raster(tmp_path / "a.png", bands=1)
+    raster.read(Box(0, 0, 9, 9))[:] = 7
+    assert (raster.read(Box(0, 0, 9, 9)) == 3).all()
 
 
 @pytest.mark.parametrize("small", [True, False], ids=["kept", "converted"])
