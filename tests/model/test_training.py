@@ -1,7 +1,8 @@
-"""A run that was killed and resumed is the run that was not."""
+"""A run that was killed and resumed is the run that was not: weights, best checkpoint and logs."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,68 +11,252 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from gigamask.manifest import LabelClass
+from model.data.batches import draw_batches
 from model.data.crops import CropSampler
 from model.data.pictures import ArrayPicture
 from model.losses import LossWeights
-from model.recipe import Recipe, Schedule
-from model.training import LOG, TrainingRun, learning_rate
+from model.parts.stdc import StdcTrunk
+from model.recipe import Machine, Recipe, Schedule
+from model.run_log import TENSORBOARD, VALIDATION_LOG
+from model.sgnet import Surround
+from model.training import BEST, CHECKPOINT, LOG, Best, TrainingRun, learning_rate
+from model.validation import Validation
+
+CLASSES = tuple(LabelClass(id=i, name=f"c{i}", color="#000000") for i in range(3))
+CPU = torch.device("cpu")
 
 
-def finish(recipe: Recipe, sampler: CropSampler, folder: Path) -> TrainingRun:
-    run = TrainingRun(recipe, sampler, 3, folder)
+@pytest.fixture
+def validation(coordinates: NDArray[np.uint8]) -> Validation:
+    labels = (coordinates[:100, :130, 1] // 60 % 3).astype(np.uint8)
+    return Validation([ArrayPicture("kept back", coordinates[:100, :130], labels)], CLASSES)
+
+
+@pytest.fixture
+def judged_recipe(tiny_recipe: Recipe) -> Recipe:
+    """Six iterations; checkpoints after 2, 4 and 6, validations after 3 and 6."""
+    schedule = replace(tiny_recipe.schedule, iterations=6, validate_every=3)
+    return replace(tiny_recipe, schedule=schedule, machine=Machine(tensorboard=False))
+
+
+def finish(recipe: Recipe, sampler: CropSampler, folder: Path, validation: Validation | None = None) -> TrainingRun:
+    run = TrainingRun(recipe, sampler, 3, folder, validation=validation)
     for _ in run.steps():
         pass
     return run
 
 
-def test_a_killed_run_resumes_to_the_same_weights(
-    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
+def same_weights(one: TrainingRun, other: TrainingRun) -> bool:
+    expected = other.network.state_dict()
+    return all(torch.equal(value, expected[name]) for name, value in one.network.state_dict().items())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_a_killed_run_resumes_to_the_same_weights_and_the_same_best(
+    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
 ) -> None:
-    whole = finish(tiny_recipe, tiny_sampler, tmp_path / "whole")
-    killed = TrainingRun(tiny_recipe, tiny_sampler, 3, tmp_path / "killed").steps()
-    for _ in range(3):  # the checkpoint is of iteration 2; iteration 3 is lost
+    whole = finish(judged_recipe, tiny_sampler, tmp_path / "whole", validation)
+    killed = TrainingRun(judged_recipe, tiny_sampler, 3, tmp_path / "killed", validation=validation).steps()
+    for _ in range(5):  # the last checkpoint is of iteration 4; iteration 5 is lost
         next(killed)
     torch.manual_seed(99)
-    resumed = TrainingRun(tiny_recipe, tiny_sampler, 3, tmp_path / "killed")
-    assert resumed.iteration == 2
+    resumed = TrainingRun(judged_recipe, tiny_sampler, 3, tmp_path / "killed", validation=validation)
+    assert resumed.iteration == 4
+    assert resumed.best is not None
+    assert resumed.best.iteration == 3
     for _ in resumed.steps():
         pass
-    expected = whole.network.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in resumed.network.state_dict().items())
-    assert (tmp_path / "killed" / LOG).read_text() == (tmp_path / "whole" / LOG).read_text()
+    assert same_weights(resumed, whole)
+    assert resumed.best == whole.best
+    for name in (LOG, VALIDATION_LOG):
+        assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    assert resumed.take_best() == whole.take_best()
+    assert same_weights(resumed, whole)
+
+
+def test_validating_changes_nothing_of_what_is_trained(
+    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
+) -> None:
+    judged = finish(judged_recipe, tiny_sampler, tmp_path / "judged", validation)
+    assert same_weights(judged, finish(judged_recipe, tiny_sampler, tmp_path / "not"))
+    assert judged.network.training
+
+
+def test_the_best_validation_is_kept_beside_the_last_state(
+    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
+) -> None:
+    run = finish(judged_recipe, tiny_sampler, tmp_path, validation)
+    rows = read_rows(tmp_path / VALIDATION_LOG)
+    assert [row["iteration"] for row in rows] == ["3", "6"]
+    assert rows[0].keys() == {"iteration", "mIoU", "c0", "c1", "c2"}
+    scores = {int(row["iteration"]): float(row["mIoU"]) for row in rows}
+    assert run.best is not None
+    assert run.best.miou == pytest.approx(max(scores.values()), rel=1e-5)
+    assert scores[run.best.iteration] == max(scores.values())
+    assert (tmp_path / CHECKPOINT).exists()
+
+    last = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.best = Best(0, 1.0)
+    torch.save(
+        {"recipe": "-", "network": {name: torch.zeros_like(value) for name, value in last.items()}}, tmp_path / BEST
+    )
+    run.take_best()
+    assert not any(bool(value.any()) for value in run.network.state_dict().values())
+
+
+def test_the_score_of_a_validation_is_that_of_the_network_as_it_will_be_used(
+    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
+) -> None:
+    """One picture of one tile, labelled by the network itself, gives an mIoU of 1; labelled otherwise, 0."""
+    run = TrainingRun(judged_recipe, tiny_sampler, 3, tmp_path)
+    image = validation.pictures[0].image[:64, :64]  # type: ignore[attr-defined]
+    pixels = run.normalise(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])
+    pad = run.normalise(torch.tensor([124, 116, 104], dtype=torch.uint8)[None, :, None, None])
+    surround = pad.expand(1, 3, 128, 128).clone()
+    surround[:, :, :64, :64] = pixels
+    with torch.inference_mode():
+        scores = run.network.eval()(pixels, surround, torch.tensor([[0, 0]]))
+    labels = scores[0].argmax(dim=0).to(torch.uint8).numpy()
+    for ids, expected in ((labels, 1.0), ((labels + 1) % 3, 0.0)):
+        judged = replace(validation, pictures=[ArrayPicture("one tile", image, ids.astype(np.uint8))])
+        assert judged.judge(run.network, CPU).miou == expected
+
+
+def test_without_validation_pictures_the_last_weights_are_taken(
+    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler
+) -> None:
+    run = finish(judged_recipe, tiny_sampler, tmp_path)
+    assert run.take_best() is None
+    assert not (tmp_path / BEST).exists()
 
 
 def test_the_log_has_a_row_for_each_iteration(tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler) -> None:
     finish(tiny_recipe, tiny_sampler, tmp_path)
     rows = (tmp_path / LOG).read_text().splitlines()
-    assert rows[0].startswith("iteration,total,local,surround,consistency")
+    assert rows[0].startswith("iteration,total,local,surround,consistency,host,learning_rate")
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
+
+
+def test_tensorboard_is_told_of_each_step_once_however_often_the_run_was_killed(
+    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
+) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard here")
+    recipe = replace(judged_recipe, machine=Machine(tensorboard=True))
+    killed = TrainingRun(recipe, tiny_sampler, 3, tmp_path, validation=validation).steps()
+    for _ in range(5):
+        next(killed)
+    killed.close()  # type: ignore[attr-defined]
+    finish(recipe, tiny_sampler, tmp_path, validation)
+    told = events.EventAccumulator(str(tmp_path / TENSORBOARD)).Reload()
+    losses, scores = told.Scalars("training/total"), told.Scalars("validation/mIoU")
+    assert [event.step for event in losses] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in scores] == [3, 6]
+    rows = read_rows(tmp_path / LOG)
+    assert [event.value for event in losses] == pytest.approx([float(row["total"]) for row in rows], rel=1e-5)
+
+
+def test_loaders_give_the_very_batches_in_their_order(tiny_sampler: CropSampler) -> None:
+    here = list(draw_batches(tiny_sampler, 2, 1, 4, CPU))
+    ahead = list(draw_batches(tiny_sampler, 2, 1, 4, CPU, loaders=2))
+    assert len(here) == len(ahead) == 3
+    for one, other in zip(here, ahead, strict=True):
+        for name in ("local", "surround", "local_labels", "surround_labels", "offset"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_a_batch_is_crops_as_they_were_drawn(tiny_sampler: CropSampler) -> None:
+    batch = next(draw_batches(tiny_sampler, 2, 3, 4, CPU))
+    for i, crop in enumerate((tiny_sampler.crop(6), tiny_sampler.crop(7))):
+        assert np.array_equal(batch.surround[i].numpy().transpose(1, 2, 0), crop.image)
+        assert np.array_equal(batch.local[i].numpy().transpose(1, 2, 0), crop.image[crop.local])
+        assert np.array_equal(batch.local_labels[i].numpy(), crop.labels[crop.local])
+        assert np.array_equal(batch.surround_labels[i].numpy(), crop.labels)
+        assert tuple(batch.offset[i].tolist()) == crop.offset
+
+
+def test_bfloat16_trains_float32_weights_to_nearly_the_same_losses(
+    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
+) -> None:
+    recipe = replace(tiny_recipe, schedule=replace(tiny_recipe.schedule, iterations=2))
+    halved = replace(recipe, machine=Machine(precision="bfloat16", tensorboard=False))
+    run = finish(halved, tiny_sampler, tmp_path / "bfloat16")
+    assert run.bfloat16
+    assert {p.dtype for p in run.network.parameters()} == {torch.float32}
+    exact = finish(recipe, tiny_sampler, tmp_path / "float32")
+    assert not exact.bfloat16
+    assert not same_weights(run, exact)
+    first, second = (
+        float(read_rows(folder / LOG)[0]["total"]) for folder in (tmp_path / "bfloat16", tmp_path / "float32")
+    )
+    assert first == pytest.approx(second, rel=0.02)
+
+
+def test_the_surrounds_trunk_starts_from_a_public_stdc1(
+    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
+) -> None:
+    from model.hosts.stdc import _public_name
+
+    torch.manual_seed(1)
+    stored = {_public_name(key): torch.randn_like(value.float()) for key, value in StdcTrunk().state_dict().items()}
+    torch.save({"state_dict": stored}, tmp_path / "stdc1.tar")
+    network = replace(
+        tiny_recipe.network, trunk_file=str(tmp_path / "stdc1.tar"), surround=Surround(width=1.0, blocks=1)
+    )
+    run = TrainingRun(replace(tiny_recipe, network=network), tiny_sampler, 3, tmp_path / "run")
+    assert run.network.branch is not None
+    first = run.network.branch.trunk.state_dict()["layers.0.0.weight"]
+    assert torch.equal(first, stored["features.0.conv.weight"])
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(
     tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
 ) -> None:
     finish(tiny_recipe, tiny_sampler, tmp_path)
-    with pytest.raises(ValueError, match="belongs to another recipe"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt belongs to another recipe"):
         TrainingRun(replace(tiny_recipe, seed=4), tiny_sampler, 3, tmp_path)
+    more_often = replace(tiny_recipe, schedule=replace(tiny_recipe.schedule, checkpoint_every=1, validate_every=5))
+    assert TrainingRun(more_often, tiny_sampler, 3, tmp_path).iteration == 4
+
+
+def test_a_checkpoint_that_is_none_is_refused_by_name(
+    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
+) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is not a checkpoint of a run"):
+        TrainingRun(tiny_recipe, tiny_sampler, 3, tmp_path)
+    torch.save({"fc.weight": torch.zeros(1)}, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is not a checkpoint .* expected the keys 'recipe'"):
+        TrainingRun(tiny_recipe, tiny_sampler, 3, tmp_path)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_says_when(
     tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
 ) -> None:
     broken = replace(tiny_recipe, loss=LossWeights(local=float("nan")))
-    with pytest.raises(FloatingPointError, match="loss is nan at iteration 0"):
+    with pytest.raises(FloatingPointError, match=r"loss is nan at iteration 0, expected a finite number \(local 1"):
         finish(broken, tiny_sampler, tmp_path)
 
 
+@pytest.mark.parametrize("split", ["training", "validation"])
 def test_labels_above_the_class_count_are_refused(
-    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler, coordinates: NDArray[np.uint8]
+    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler, coordinates: NDArray[np.uint8], split: str
 ) -> None:
-    wrong = replace(
-        tiny_sampler, pictures=[ArrayPicture("wrong", coordinates, np.full(coordinates.shape[:2], 3, np.uint8))]
-    )
+    wrong = [ArrayPicture("wrong", coordinates, np.full(coordinates.shape[:2], 3, np.uint8))]
+    sampler = replace(tiny_sampler, pictures=wrong) if split == "training" else tiny_sampler
     with pytest.raises(ValueError, match=r"wrong: label 3, .* 3 classes"):
-        TrainingRun(tiny_recipe, wrong, 3, tmp_path)
+        TrainingRun(tiny_recipe, sampler, 3, tmp_path, validation=Validation(wrong, CLASSES))
+
+
+def test_a_tile_that_validation_cannot_walk_is_refused_at_the_start(
+    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
+) -> None:
+    odd = replace(tiny_recipe, network=replace(tiny_recipe.network, tile_px=96, surround=None))
+    with pytest.raises(Exception, match=r"a tile that divides one of \(512, 1024, 2048, 4096\) px, got 96"):
+        TrainingRun(odd, tiny_sampler, 3, tmp_path, validation=validation)
 
 
 def test_the_rate_rises_linearly_then_falls_to_zero() -> None:
