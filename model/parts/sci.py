@@ -79,8 +79,9 @@ def reachable(rows: int, columns: int, reach: Reach, span: int, device: torch.de
     """(n, n) bool for n = rows x columns windows, row-major; None: every window reaches every window."""
     if reach == "all":
         return None
-    at = torch.arange(rows * columns, device=device)
-    y, x = at // columns, at % columns
+    # not by dividing a running number: the ONNX exporter divides by no size that it does not know yet
+    y = torch.arange(rows, device=device)[:, None].expand(rows, columns).flatten()
+    x = torch.arange(columns, device=device)[None, :].expand(rows, columns).flatten()
     if reach == "region":
         y, x = y // span, x // span
         return (y[:, None] == y) & (x[:, None] == x)

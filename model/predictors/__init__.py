@@ -71,9 +71,9 @@ def tile_predictor(
     from model.predictors.tiles import TilePredictor
 
     shared = manifest.context.mode != "tile"
-    look = shared_look(cast(SharedNetwork, network), manifest) if shared else None
+    share = shared_look(cast(SharedNetwork, network), manifest) if shared else None
     size = batch or (GPU_BATCH if network.fixed_batch else CPU_BATCH)
-    return TilePredictor(manifest, network, size, half_overlap, look)
+    return TilePredictor(manifest, network, size, half_overlap, share)
 
 
 def in_context(manifest: ModelManifest, mode: ContextMode) -> ModelManifest:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gigamask.geometry import Box, Tile
-from gigamask.manifest import ModelManifest
+from gigamask.manifest import Context, ModelManifest
 from gigamask.plan import Region
 from model.predictors.tiles import Bytes, Look, cut, cut_locals
 
@@ -41,10 +41,14 @@ class SharedNetwork(Protocol):
 
 
 def map_cells(manifest: ModelManifest) -> int:
+    return part_cells(manifest.context, manifest.tile_px, manifest.alpha)
+
+
+def part_cells(context: Context, tile_px: int, alpha: int) -> int:
     """n: side of the part of a map that a tile is handed."""
-    if manifest.context.mode == "trunk_shared":
-        return manifest.tile_px * manifest.alpha // CELL_PX
-    return manifest.tile_px // CELL_PX + _BEFORE + _AFTER
+    if context.mode == "trunk_shared":
+        return tile_px * alpha // CELL_PX
+    return tile_px // CELL_PX + _BEFORE + _AFTER
 
 
 def shared_look(network: SharedNetwork, manifest: ModelManifest) -> Callable[[Bytes, Region], Look]:

@@ -55,13 +55,13 @@ Look = Callable[[Sequence[Tile]], Any]
 
 @dataclass(frozen=True, slots=True)
 class TilePredictor:
-    """look: from a region's window to its Look; None: every tile with a surround of its own, as in the paper."""
+    """share: from a region's window to its Look; None: every tile with a surround of its own, as in the paper."""
 
     manifest: ModelManifest
     network: TileNetwork
     batch: int
     half_overlap: bool = False
-    look: Callable[[Bytes, Region], Look] | None = None
+    share: Callable[[Bytes, Region], Look] | None = None
 
     def predict(self, window: Bytes, region: Region) -> Bytes:
         """(3, h, w) pixels of region.window -> (h, w) labels of region.box"""
@@ -69,7 +69,7 @@ class TilePredictor:
             raise ValueError(
                 f"window of region {region.index}: expected {(3, *region.window.shape)}, got {window.shape}"
             )
-        look = self.look(window, region) if self.look else self._cut(window, region)
+        look = self.look(window, region)
         if self.half_overlap:
             return average(region, len(self.manifest.classes), self._batches(region, look, self.network.scores))
         labels = np.empty(region.box.shape, np.uint8)
@@ -78,6 +78,12 @@ class TilePredictor:
                 labels[tile.keep.within(region.box).slices] = predicted[tile.keep.within(tile.local).slices]
         return labels
 
+    def look(self, window: Bytes, region: Region) -> Look:
+        """What is done once for a region, and then for tiles of it."""
+        if self.share:
+            return self.share(window, region)
+        return lambda tiles: cut_tiles(window, region.window, tiles, self.manifest)
+
     def _batches(
         self, region: Region, look: Look, run: Callable[[Any], NDArray[Any]]
     ) -> Iterator[tuple[Sequence[Tile], NDArray[Any]]]:
@@ -85,9 +91,6 @@ class TilePredictor:
             tiles = region.tiles[start : start + self.batch]
             missing = self.batch - len(tiles) if self.network.fixed_batch else 0
             yield tiles, run(look([*tiles, *[tiles[-1]] * missing]))
-
-    def _cut(self, window: Bytes, region: Region) -> Look:
-        return lambda tiles: cut_tiles(window, region.window, tiles, self.manifest)
 
 
 def average(region: Region, classes: int, batches: Iterator[tuple[Sequence[Tile], Scores]]) -> Bytes:

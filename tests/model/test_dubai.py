@@ -35,7 +35,7 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_nobody_named_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GIGAMASK_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=r"where is dubai\? .*--root"):
-        find_dataset("dubai")
+        find_dataset("dubai").pictures("train")
 
 
 @real

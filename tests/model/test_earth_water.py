@@ -14,16 +14,16 @@ from gigamask.errors import BadModel
 from gigamask.manifest import read_manifest
 from gigamask.plan import Plan
 from model.data import earth
-from model.export import measure_parity
+from model.export import measure_parity, one_region
 from model.predictors import load_predictor
 from model.predictors.onnx import OnnxNetwork
-from model.predictors.tiles import TileBatch
 
 
 @pytest.fixture(scope="module")
-def vector(earth_water: Path) -> tuple[TileBatch, NDArray[np.uint8]]:
+def vector(earth_water: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A picture (3, H, W) and its labels."""
     with np.load(earth_water / "test_vector.npz", allow_pickle=False) as stored:
-        return TileBatch(stored["local"], stored["surround"], stored["offset"]), stored["labels"]
+        return stored["picture"], stored["labels"]
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,16 @@ def test_it_has_a_card_that_names_its_split_and_scores(earth_water: Path) -> Non
         assert word in card
 
 
-def test_it_gives_the_labels_of_its_test_vector(earth_water: Path, vector: tuple[TileBatch, NDArray[np.uint8]]) -> None:
-    batch, expected = vector
-    labels = OnnxNetwork(earth_water, read_manifest(earth_water)).labels(batch)
+def test_it_gives_the_labels_of_its_test_vector(
+    earth_water: Path, vector: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    picture, expected = vector
+    labels = load_predictor(earth_water).predict(picture, one_region(picture, read_manifest(earth_water)))
     assert (labels == expected).mean() > 0.9999
 
 
-def test_onnx_runtime_and_torch_agree(earth_water: Path, vector: tuple[TileBatch, NDArray[np.uint8]]) -> None:
-    parity = measure_parity(earth_water, read_manifest(earth_water), vector[0])
+def test_onnx_runtime_and_torch_agree(earth_water: Path, vector: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+    parity = measure_parity(earth_water, read_manifest(earth_water), [vector[0]])
     assert parity.label_agreement > 0.9999
     assert parity.max_score_difference < 1e-2
 
