@@ -41,7 +41,8 @@ __all__ = ["BEST", "CHECKPOINT", "LOG", "Best", "TrainingRun", "learning_rate"]
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 _ROWS = 1024  # read at a time when labels are checked
-_WITHOUT_EFFECT = (
+_WITHOUT_EFFECT = (  # on the weights
+    ("network", "context"),
     ("schedule", "checkpoint_every"),
     ("schedule", "validate_every"),
     ("machine", "loaders"),
@@ -155,7 +156,7 @@ class TrainingRun:
 
     def _validate(self, validation: Validation | None, log: RunLog) -> None:
         assert validation is not None
-        report = validation.judge(self.network, self.device)
+        report = validation.judge(self.network, self.recipe.network.context, self.device)
         log.add_validation(self.iteration, report.miou, report.iou)
         if self.best is None or report.miou > self.best.miou or math.isnan(self.best.miou):
             self.best = Best(self.iteration, report.miou)

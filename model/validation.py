@@ -12,6 +12,7 @@ from gigamask.errors import InvalidOption
 from gigamask.manifest import LabelClass, ModelManifest
 from gigamask.plan import REGION_SIDES_PX
 from model.data.pictures import Picture
+from model.deployed import context_rule
 from model.measurement import Report, measure
 from model.normalise import IMAGENET_MEAN, IMAGENET_STD
 from model.predictors import tile_predictor
@@ -26,9 +27,12 @@ class Validation:
     pictures: Sequence[Picture]
     classes: tuple[LabelClass, ...]
 
-    def judge(self, network: SGNet, device: torch.device) -> Report:
-        """The network comes back as it was: no weight, no statistic, no mode and no random number is touched."""
-        manifest = describe_untrained(network, self.classes)
+    def judge(self, network: SGNet, context: str, device: torch.device) -> Report:
+        """context: the mode in which tiles come by their surroundings.
+
+        The network comes back as it was: no weight, no statistic, no mode and no random number is touched.
+        """
+        manifest = describe_untrained(network, self.classes, context)
         with unchanged(network, device):
             live = TorchNetwork(network, manifest, device="cuda" if device.type == "cuda" else "cpu")
             return measure(
@@ -48,7 +52,7 @@ def choose_region(tile_px: int) -> int:
     return _REGION_PX if _REGION_PX in fitting else fitting[0]
 
 
-def describe_untrained(network: SGNet, classes: tuple[LabelClass, ...]) -> ModelManifest:
+def describe_untrained(network: SGNet, classes: tuple[LabelClass, ...], context: str) -> ModelManifest:
     """A manifest without files, for a network that is in memory alone."""
     told = network.architecture
     return ModelManifest(
@@ -56,6 +60,7 @@ def describe_untrained(network: SGNet, classes: tuple[LabelClass, ...]) -> Model
         version="0",
         tile_px=told.tile_px,
         alpha=told.alpha,
+        context=context_rule(context, told.surround),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         classes=classes,

@@ -123,7 +123,17 @@ def test_the_score_of_a_validation_is_that_of_the_network_as_it_will_be_used(
     labels = scores[0].argmax(dim=0).to(torch.uint8).numpy()
     for ids, expected in ((labels, 1.0), ((labels + 1) % 3, 0.0)):
         judged = replace(validation, pictures=[ArrayPicture("one tile", image, ids.astype(np.uint8))])
-        assert judged.judge(run.network, CPU).miou == expected
+        assert judged.judge(run.network, "tile", CPU).miou == expected
+
+
+def test_a_network_for_shared_contexts_is_judged_with_them(
+    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
+) -> None:
+    near = Surround(width=0.25, blocks=1, window=2, reach="neighbourhood", span=1)
+    network = replace(judged_recipe.network, surround=near, context="neighbourhood")
+    run = TrainingRun(replace(judged_recipe, network=network), tiny_sampler, 3, tmp_path, validation=validation)
+    shared, alone = (validation.judge(run.network, mode, CPU).confusion for mode in ("neighbourhood", "tile"))
+    assert shared.sum() == alone.sum() == 100 * 130
 
 
 def test_without_validation_pictures_the_last_weights_are_taken(
