@@ -21,11 +21,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from model.data.datasets import find_dataset
+from model.predictors import ContextMode
 from model.recipe import Recipe, from_table
 
 PLANS = Path(__file__).parent / "plans"
 WEIGHTS = "network.safetensors"
-RESULT = "result.json"
+RESULT = "result.jsonl"
+JUDGED_REGION_PX = 2048
 
 app = typer.Typer(add_completion=False)
 
@@ -37,6 +40,7 @@ class Arm:
     plan: str
     name: str
     recipe: Recipe
+    contexts: tuple[ContextMode, ...] = ("tile",)  # in which it is judged
 
     @property
     def folder(self) -> Path:
@@ -49,11 +53,14 @@ def read_plan(path: Path) -> list[Arm]:
     for key in ("name", "seeds", "base", "arms"):
         if key not in told:
             raise ValueError(f"{path}: {key!r} is missing")
-    return [
-        Arm(told["name"], name, from_table(Recipe, merge(told["base"], changes | {"seed": seed}), f"{path}: {name}"))
-        for seed in told["seeds"]
-        for name, changes in told["arms"].items()
-    ]
+    return [read_arm(told, name, seed, path) for seed in told["seeds"] for name in told["arms"]]
+
+
+def read_arm(plan: dict[str, Any], name: str, seed: int, path: Path) -> Arm:
+    changes = dict(plan["arms"][name])
+    contexts = tuple(changes.pop("contexts", ("tile",)))
+    recipe = from_table(Recipe, merge(plan["base"], changes | {"seed": seed}), f"{path}: {name}")
+    return Arm(plan["name"], name, recipe, contexts)
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -92,12 +99,13 @@ def experiments(
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("".join(json.dumps(result) + "\n" for result in results))
+    typer.echo(markdown(results))
 
 
 def gather(arms: list[Arm], runs: Path) -> list[dict[str, Any]]:
     """What is finished, in the order of the plan."""
     paths = [runs / arm.folder / RESULT for arm in arms]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
 
 
 @contextmanager
@@ -124,18 +132,78 @@ def _spawn(jobs: int) -> None:
 
 def _run(arm: Arm, folder: Path, root: Path | None, device: str, threads: int) -> None:
     import torch
-    from safetensors.torch import save_file
-
-    from model.train import train_recipe
 
     if threads:
         torch.set_num_threads(threads)
     Console(stderr=True).print(f"{arm.plan}: {arm.name}, seed {arm.recipe.seed}")
+    place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if not (folder / WEIGHTS).exists():
-        run = train_recipe(arm.recipe, folder, "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu", root)
-        partial = folder / f"{WEIGHTS}.part"
-        save_file({k: v.contiguous() for k, v in run.network.state_dict().items()}, partial)
-        partial.rename(folder / WEIGHTS)
+        _train(arm, folder, root, place)
+    results = [_judge(arm, folder, root, place, context) for context in arm.contexts]
+    partial = folder / f"{RESULT}.part"
+    partial.write_text("".join(json.dumps(result) + "\n" for result in results))
+    partial.rename(folder / RESULT)
+
+
+def _train(arm: Arm, folder: Path, root: Path | None, device: str) -> None:
+    from safetensors.torch import save_file
+
+    from model.train import train_recipe
+
+    run = train_recipe(arm.recipe, folder, device, root)
+    partial = folder / f"{WEIGHTS}.part"
+    save_file({name: value.contiguous() for name, value in run.network.state_dict().items()}, partial)
+    partial.rename(folder / WEIGHTS)
+
+
+def _judge(arm: Arm, folder: Path, root: Path | None, device: str, context: ContextMode) -> dict[str, Any]:
+    """The network of the last iteration on the test pictures: no score of theirs has chosen anything."""
+    from safetensors.torch import load_file
+
+    from model.deployed import context_rule
+    from model.export import describe
+    from model.measurement import measure
+    from model.predictors import tile_predictor
+    from model.predictors.torch import TorchNetwork
+    from model.sgnet import SGNet
+
+    dataset = find_dataset(arm.recipe.dataset, root)
+    network = SGNet(arm.recipe.architecture(len(dataset.classes)))
+    network.load_state_dict(load_file(folder / WEIGHTS))
+    manifest = describe(network.architecture, arm.recipe, context_rule(context, arm.recipe.network.surround), {})
+    predictor = tile_predictor(manifest, TorchNetwork(network, manifest, device="cuda" if device == "cuda" else "cpu"))
+    report = measure(dataset.pictures("test"), dataset.classes, predictor, JUDGED_REGION_PX)
+    told = {"plan": arm.plan, "arm": arm.name, "seed": arm.recipe.seed, "context": context, "device": device}
+    return told | {"iterations": arm.recipe.schedule.iterations} | report.to_json()
+
+
+def markdown(results: list[dict[str, Any]]) -> str:
+    """A row for each arm and context: mean over seeds, and in brackets the least and the greatest."""
+    if not results:
+        return "nothing is finished yet"
+    classes = list(results[0]["iou"])
+    heads = ["arm", "context", "seeds", "mIoU", *classes, "disagreement", "seam excess", "mIoU along borders"]
+    rows = [" | ".join(heads), " | ".join("---" for _ in heads)]
+    for arm, context in dict.fromkeys((r["arm"], r["context"]) for r in results):
+        mine = [r for r in results if (r["arm"], r["context"]) == (arm, context)]
+        cells = [arm, context, str(len(mine)), _spread([r["miou"] for r in mine])]
+        cells += [_mean([r["iou"][name] for r in mine], ".3f") for name in classes]
+        cells += [_spread([r["seams"]["disagreement"] for r in mine], 100, ".2f") + " %"]
+        cells += [_mean([r["seams"]["excess"] for r in mine], "+.2f")]
+        cells += [_mean([r["seams"]["band_miou"] for r in mine], ".4f")]
+        rows.append(" | ".join(cells))
+    return "\n".join(f"| {row} |" for row in rows)
+
+
+def _mean(values: list[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):{form}}" if known else "-"
+
+
+def _spread(values: list[float], times: float = 1, form: str = ".4f") -> str:
+    scaled = [value * times for value in values]
+    mean = f"{sum(scaled) / len(scaled):{form}}"
+    return f"{mean} ({min(scaled):{form}} to {max(scaled):{form}})" if len(scaled) > 1 else mean
 
 
 if __name__ == "__main__":

@@ -103,11 +103,12 @@ def export_network(network: SGNet, recipe: Recipe, sampler: CropSampler, folder:
 def halve_weights(network: SGNet) -> dict[str, torch.Tensor]:
     """Round every kernel and matrix to float16 in place, and return the state that stores them so.
 
-    Half the bytes. Both engines compute in float32 with the rounded values, so they still agree.
+    Half the bytes. Both engines compute in float32 with the rounded values, so they still agree. The heads of training
+    are left out.
     """
     state = {k: (v.half() if v.ndim > 1 else v).contiguous() for k, v in network.state_dict().items()}
     network.load_state_dict(state)
-    return state
+    return {name: value for name, value in state.items() if not network.is_for_training(name)}
 
 
 def write_graphs(network: SGNet, rule: Context, folder: Path) -> None:

@@ -108,6 +108,11 @@ class SGNet(nn.Module):
         auxiliary = _resize(self.auxiliary(context), surround.shape[-1]) if self.auxiliary is not None else None
         return TrainingOutput(scores, auxiliary, host)
 
+    def is_for_training(self, name: str) -> bool:
+        """Of a parameter: it belongs to a head that inference has no use for, and is not shipped."""
+        own = name.startswith("auxiliary.") and not self.architecture.ensemble
+        return own or name.startswith("host.auxiliary.")
+
     def context_map(self, context: Tensor) -> Tensor:
         """F' (B,C,h,w) -> what is laid over the tile: W_A F', with the auxiliary scores behind it for an ensemble."""
         found = self._context(context)

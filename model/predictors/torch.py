@@ -91,6 +91,16 @@ def _device(asked: Device) -> torch.device:
     return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def load_shipped(network: SGNet, state: dict[str, Tensor]) -> None:
+    """Weights that may lack the heads of training. Raises ValueError, naming the first key that is wrong."""
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    lacking = [name for name in missing if not network.is_for_training(name)]
+    if lacking or unexpected:
+        raise ValueError(
+            f"{len(lacking)} weights are missing and {len(unexpected)} unexpected, first {[*lacking, *unexpected][0]!r}"
+        )
+
+
 def load_network(folder: Path, manifest: ModelManifest) -> SGNet:
     """The torch module of a model folder, with its weights. Raises BadModel."""
     path = checked_file(folder, manifest, "safetensors")
@@ -99,7 +109,7 @@ def load_network(folder: Path, manifest: ModelManifest) -> SGNet:
     try:
         architecture = from_table(Architecture, manifest.architecture, f"{manifest.name}: architecture")
         network = SGNet(architecture)
-        network.load_state_dict(load_file(path))
+        load_shipped(network, load_file(path))
     except (ValueError, RuntimeError, SafetensorError) as exc:
         raise BadModel(f"{manifest.name}: {path.name} does not fit its architecture: {exc}") from exc
     return network
