@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from model.losses import LossWeights, total_loss
 from model.recipe import find_recipe, read_recipe
@@ -45,6 +48,32 @@ def test_training_and_inference_give_the_same_local_scores(network: SGNet) -> No
     assert output.surround.shape == (2, 3, 128, 128)
 
 
+def test_an_ensemble_is_the_mean_of_what_both_branches_say_of_the_tile() -> None:
+    torch.manual_seed(0)
+    network = SGNet(replace(SMALL, ensemble=True)).double().eval()
+    local, surround, offset = inputs(torch.float64)
+    output = network.forward_training(local, surround, offset.double())
+    assert output.surround is not None
+    cut = [s[:, y : y + 64, x : x + 64] for s, (y, x) in zip(output.surround, offset.tolist(), strict=True)]
+    expected = (output.local + torch.stack(cut)) / 2
+    assert (network(local, surround, offset.double()) - expected).abs().max() < 1e-12
+
+
+def test_with_alpha_1_the_tile_is_its_own_surround() -> None:
+    network = SGNet(replace(SMALL, surround=Surround(alpha=1, width=0.25, blocks=1, window=4))).eval()
+    local, origin = inputs()[0], torch.zeros(2, 2, dtype=torch.int32)
+    assert torch.equal(network(local), network(local, local, origin))
+
+
+def test_a_host_at_a_quarter_of_the_size_sees_means_of_4_x_4_pixels() -> None:
+    network = SGNet(Architecture("mobilenet_v2", 3, 128, host_scale=4)).eval()
+    local = torch.randn(1, 3, 128, 128)
+    blocks = local.reshape(1, 3, 32, 4, 32, 4).mean(dim=(3, 5))
+    scores = network.host.classify(network.host.decode(network.host.features(blocks)))
+    expected = F.interpolate(scores, size=(128, 128), mode="bilinear")
+    assert (network(local) - expected).abs().max() < 1e-5
+
+
 def test_the_surround_changes_the_scores_and_so_does_where_the_patch_lies_in_it(network: SGNet) -> None:
     network = network.eval()
     local, surround, offset = inputs()
@@ -57,7 +86,7 @@ def test_one_step_moves_every_weight_of_the_surrounding_branch(network: SGNet) -
     local, surround, offset = inputs()
     labels, around = torch.randint(0, 3, (2, 64, 64)), torch.randint(0, 3, (2, 128, 128))
     output = network.forward_training(local, surround, offset)
-    total_loss(output, labels, around, offset, LossWeights())["total"].backward()
+    total_loss(output, labels, around, offset, LossWeights())["total"].backward()  # type: ignore[no-untyped-call]
     assert network.branch is not None
     still = [name for name, p in network.branch.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert still == []

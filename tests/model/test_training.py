@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ from model.data.batches import draw_batches
 from model.data.crops import CropSampler
 from model.data.pictures import ArrayPicture
 from model.losses import LossWeights
+from model.measurement import Report
 from model.parts.stdc import StdcTrunk
 from model.recipe import Machine, Recipe, Schedule
 from model.run_log import TENSORBOARD, VALIDATION_LOG
-from model.sgnet import Surround
-from model.training import BEST, CHECKPOINT, LOG, Best, TrainingRun, learning_rate
+from model.sgnet import SGNet, Surround
+from model.training import BEST, CHECKPOINT, LOG, TrainingRun, learning_rate
 from model.validation import Validation
 
 CLASSES = tuple(LabelClass(id=i, name=f"c{i}", color="#000000") for i in range(3))
@@ -35,9 +36,10 @@ def validation(coordinates: NDArray[np.uint8]) -> Validation:
 
 @pytest.fixture
 def judged_recipe(tiny_recipe: Recipe) -> Recipe:
-    """Six iterations; checkpoints after 2, 4 and 6, validations after 3 and 6."""
+    """Six iterations; checkpoints after 2, 4 and 6, validations after 3 and 6; a host with dropout, which is drawn."""
     schedule = replace(tiny_recipe.schedule, iterations=6, validate_every=3)
-    return replace(tiny_recipe, schedule=schedule, machine=Machine(tensorboard=False))
+    network = replace(tiny_recipe.network, host="mobilenet_v2_deeplabv3plus")
+    return replace(tiny_recipe, network=network, schedule=schedule, machine=Machine(tensorboard=False))
 
 
 def finish(recipe: Recipe, sampler: CropSampler, folder: Path, validation: Validation | None = None) -> TrainingRun:
@@ -63,11 +65,11 @@ def test_a_killed_run_resumes_to_the_same_weights_and_the_same_best(
     killed = TrainingRun(judged_recipe, tiny_sampler, 3, tmp_path / "killed", validation=validation).steps()
     for _ in range(5):  # the last checkpoint is of iteration 4; iteration 5 is lost
         next(killed)
-    torch.manual_seed(99)
     resumed = TrainingRun(judged_recipe, tiny_sampler, 3, tmp_path / "killed", validation=validation)
     assert resumed.iteration == 4
     assert resumed.best is not None
     assert resumed.best.iteration == 3
+    assert torch.equal(torch.get_rng_state(), torch.load(tmp_path / "killed" / CHECKPOINT)["generator"])
     for _ in resumed.steps():
         pass
     assert same_weights(resumed, whole)
@@ -86,26 +88,41 @@ def test_validating_changes_nothing_of_what_is_trained(
     assert judged.network.training
 
 
-def test_the_best_validation_is_kept_beside_the_last_state(
-    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
-) -> None:
-    run = finish(judged_recipe, tiny_sampler, tmp_path, validation)
-    rows = read_rows(tmp_path / VALIDATION_LOG)
-    assert [row["iteration"] for row in rows] == ["3", "6"]
-    assert rows[0].keys() == {"iteration", "mIoU", "c0", "c1", "c2"}
-    scores = {int(row["iteration"]): float(row["mIoU"]) for row in rows}
-    assert run.best is not None
-    assert run.best.miou == pytest.approx(max(scores.values()), rel=1e-5)
-    assert scores[run.best.iteration] == max(scores.values())
-    assert (tmp_path / CHECKPOINT).exists()
+@dataclass(frozen=True)
+class Scripted(Validation):
+    """Finds these shares of the pixels right, one a call."""
 
-    last = {name: value.clone() for name, value in run.network.state_dict().items()}
-    run.best = Best(0, 1.0)
-    torch.save(
-        {"recipe": "-", "network": {name: torch.zeros_like(value) for name, value in last.items()}}, tmp_path / BEST
-    )
-    run.take_best()
-    assert not any(bool(value.any()) for value in run.network.state_dict().values())
+    scores: list[float]
+
+    def judge(self, network: SGNet, context: str, device: torch.device) -> Report:
+        return report_of(self.scores.pop(0))
+
+
+def report_of(share: float) -> Report:
+    """So many of 1000 pixels of each of two classes are right."""
+    right = round(1000 * share)
+    confusion = np.array([[right, 0, 1000 - right], [0, right, 1000 - right], [0, 0, 0]], np.int64)
+    return Report(("c0", "c1", "c2"), confusion, None, 1.0, 1.0, 1.0, None)
+
+
+def test_the_best_validation_is_kept_beside_the_last_state(
+    tmp_path: Path, judged_recipe: Recipe, tiny_sampler: CropSampler
+) -> None:
+    recipe = replace(judged_recipe, schedule=replace(judged_recipe.schedule, iterations=4, validate_every=1))
+    run = TrainingRun(recipe, tiny_sampler, 3, tmp_path, validation=Scripted([], CLASSES, [0.3, 0.9, 0.6, 0.9]))
+    states = []
+    for _ in run.steps():
+        states.append({name: value.clone() for name, value in run.network.state_dict().items()})
+    rows = read_rows(tmp_path / VALIDATION_LOG)
+    assert [row["iteration"] for row in rows] == ["1", "2", "3", "4"]
+    assert rows[0].keys() == {"iteration", "mIoU", "c0", "c1", "c2"}
+    best = run.take_best()
+    assert best is not None
+    assert (best.iteration, best.miou) == (2, pytest.approx(report_of(0.9).miou))
+    weights = run.network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in states[1].items())
+    last = torch.load(tmp_path / CHECKPOINT)["network"]
+    assert all(torch.equal(value, last[name]) for name, value in states[3].items())
 
 
 def test_the_score_of_a_validation_is_that_of_the_network_as_it_will_be_used(
@@ -171,7 +188,9 @@ def test_tensorboard_is_told_of_each_step_once_however_often_the_run_was_killed(
 
 def test_loaders_give_the_very_batches_in_their_order(tiny_sampler: CropSampler) -> None:
     here = list(draw_batches(tiny_sampler, 2, 1, 4, CPU))
+    state = torch.get_rng_state()
     ahead = list(draw_batches(tiny_sampler, 2, 1, 4, CPU, loaders=2))
+    assert torch.equal(torch.get_rng_state(), state)  # which a resumed run goes on with
     assert len(here) == len(ahead) == 3
     for one, other in zip(here, ahead, strict=True):
         for name in ("local", "surround", "local_labels", "surround_labels", "offset"):
