@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from model.losses import IGNORE, LossWeights, consistency, cross_entropy, total_loss
+from model.data.pictures import IGNORE
+from model.losses import LossWeights, consistency, cross_entropy, total_loss
 from model.sgnet import TrainingOutput
 
 
