@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
+
+from gigamask.plan import REGION_SIDES_PX
 from model.data.crops import CropRules
 from model.deployed import context_rule
+from model.hosts import build_host
 from model.losses import LossWeights
 from model.sgnet import Architecture, Surround, check
 
@@ -97,6 +101,14 @@ def complaints(recipe: Recipe) -> Iterator[str]:
         yield f"seed: expected 0 or more, got {recipe.seed}"
     if network.host_scale < 1 or network.tile_px < 1 or network.tile_px % (_STRIDE * network.host_scale):
         yield f"network.tile_px: expected a multiple of {_STRIDE * max(1, network.host_scale)}, got {network.tile_px}"
+    if not any(side % network.tile_px == 0 for side in REGION_SIDES_PX):
+        yield f"network.tile_px: expected a divisor of one of {REGION_SIDES_PX}, got {network.tile_px}"
+    surround_px = network.tile_px * (network.surround.alpha if network.surround else 1)
+    if surround_px > max(REGION_SIDES_PX):
+        yield (
+            f"network.tile_px: expected a surround of at most {max(REGION_SIDES_PX)} px, got"
+            f" {network.tile_px} times network.surround.alpha, {surround_px} px"
+        )
     if network.trunk_file and (network.surround is None or network.surround.trunk != "stdc"):
         yield "network.trunk_file: expected a network.surround with trunk = 'stdc' to load it into"
     for name in ("iterations", "batch", "checkpoint_every"):
@@ -107,6 +119,20 @@ def complaints(recipe: Recipe) -> Iterator[str]:
             yield f"schedule.{name}: expected 0 or more, got {getattr(schedule, name)}"
     if recipe.machine.loaders < -1:
         yield f"machine.loaders: expected -1 (what suits the machine), 0 or more, got {recipe.machine.loaders}"
+    if schedule.batch == 1 and not learns_from_one(network):
+        yield f"schedule.batch: expected 2 or more, for {network.host} has a batch norm of one value a picture, got 1"
+
+
+def learns_from_one(network: Network) -> bool:
+    """Whether the host trains on a batch of one: not where it normalises a map of 1 x 1, such as the image's mean."""
+    side = network.tile_px // network.host_scale
+    with torch.device("meta"):  # shapes alone
+        host = build_host(network.host, classes=1).train()
+        try:
+            host(torch.empty(1, 3, side, side))
+        except ValueError:  # torch's, of a batch norm
+            return False
+    return True
 
 
 def check_classes(recipe: Recipe, names: Sequence[str]) -> None:

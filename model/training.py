@@ -35,7 +35,7 @@ from model.parts.stdc import StdcTrunk
 from model.recipe import Machine, Network, Recipe, Schedule
 from model.run_log import LOG, RunLog, open_log
 from model.sgnet import SGNet, TrainingOutput
-from model.validation import Validation, choose_region
+from model.validation import Validation
 
 __all__ = ["BEST", "CHECKPOINT", "LOG", "Best", "TrainingRun", "learning_rate"]
 
@@ -73,8 +73,6 @@ class TrainingRun:
         device: str = "cpu",
         validation: Validation | None = None,
     ) -> None:
-        if validation is not None:
-            choose_region(recipe.network.tile_px)
         self.recipe, self.sampler, self.folder, self.validation = recipe, sampler, folder, validation
         self.device = torch.device(device)
         torch.manual_seed(recipe.seed)

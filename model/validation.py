@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gigamask.errors import InvalidOption
 from gigamask.manifest import LabelClass, ModelManifest
-from gigamask.plan import REGION_SIDES_PX
 from model.data.pictures import Picture
 from model.deployed import context_rule
 from model.measurement import Report, measure
@@ -19,7 +17,7 @@ from model.predictors import tile_predictor
 from model.predictors.torch import TorchNetwork
 from model.sgnet import SGNet
 
-_REGION_PX = 1024
+_REGION_PX = 1024  # or one tile, where that is larger; changes no label
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +37,9 @@ class Validation:
                 self.pictures,
                 self.classes,
                 tile_predictor(manifest, live),
-                choose_region(manifest.tile_px),
+                max(_REGION_PX, manifest.tile_px),
                 seams=False,
             )
-
-
-def choose_region(tile_px: int) -> int:
-    """Side of the regions that are walked; changes no label. Raises InvalidOption for a tile that divides none."""
-    fitting = [side for side in REGION_SIDES_PX if side % tile_px == 0]
-    if not fitting:
-        raise InvalidOption(f"validation needs a tile that divides one of {REGION_SIDES_PX} px, got {tile_px}")
-    return _REGION_PX if _REGION_PX in fitting else fitting[0]
 
 
 def describe_untrained(network: SGNet, classes: tuple[LabelClass, ...], context: str) -> ModelManifest:

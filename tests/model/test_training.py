@@ -285,14 +285,6 @@ def test_labels_above_the_class_count_are_refused(
         TrainingRun(tiny_recipe, sampler, 3, tmp_path, validation=Validation(wrong, CLASSES))
 
 
-def test_a_tile_that_validation_cannot_walk_is_refused_at_the_start(
-    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler, validation: Validation
-) -> None:
-    odd = replace(tiny_recipe, network=replace(tiny_recipe.network, tile_px=96, surround=None))
-    with pytest.raises(Exception, match=r"a tile that divides one of \(512, 1024, 2048, 4096\) px, got 96"):
-        TrainingRun(odd, tiny_sampler, 3, tmp_path, validation=validation)
-
-
 def test_the_rate_rises_linearly_then_falls_to_zero() -> None:
     schedule = Schedule(iterations=100, batch=1, learning_rate=2.0, warmup_iterations=10, poly_power=0.9)
     assert learning_rate(schedule, 0) == pytest.approx(0.2)
