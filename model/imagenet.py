@@ -50,10 +50,6 @@ def imagenet_checkpoint(host: str) -> Path:
     )
 
 
-def mobilenet_weights() -> Path:
-    return imagenet_checkpoint("mobilenet_v2")
-
-
 def _find(package: WeightsPackage, backbone: str) -> Path:
     spec = find_spec(package.name)
     folders = spec.submodule_search_locations if spec else None

@@ -143,10 +143,6 @@ def load_backbone(backbone: nn.Module, checkpoint: Path) -> None:
     load_checkpoint(backbone, checkpoint, "a torchvision MobileNetV2")
 
 
-def load_imagenet(host: HostNetwork, checkpoint: Path) -> None:
-    load_backbone(host.backbone, checkpoint)
-
-
 def _conv_relu6(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, dilation: int = 1
 ) -> nn.Sequential:

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from model.hosts import build_host
-from model.hosts.mobilenet import load_imagenet
-from model.imagenet import mobilenet_weights
+from model.hosts import build_host, load_backbone
+from model.imagenet import imagenet_checkpoint
 from model.parts.attention import SelfAttention
 from model.parts.sci import Sci, from_windows, to_windows
 from model.parts.stdc import StdcTrunk
@@ -89,11 +88,11 @@ def test_the_hosts_decoded_map_has_the_pixels_of_its_input() -> None:
 
 def test_imagenet_weights_load_under_their_own_names() -> None:
     try:
-        path = mobilenet_weights()
+        path = imagenet_checkpoint("mobilenet_v2")
     except FileNotFoundError as exc:
         pytest.skip(str(exc))
     host = build_host("mobilenet_v2", 3)
-    load_imagenet(host, path)
+    load_backbone(host, "mobilenet_v2", path)
     stored = torch.load(path, weights_only=True)
     assert torch.equal(host.backbone.state_dict()["features.17.conv.3.weight"], stored["features.17.conv.3.weight"])
 
@@ -101,4 +100,4 @@ def test_imagenet_weights_load_under_their_own_names() -> None:
 def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path) -> None:  # type: ignore[no-untyped-def]
     torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
     with pytest.raises(ValueError, match=r"resnet.pth is not a torchvision MobileNetV2"):
-        load_imagenet(build_host("mobilenet_v2", 3), tmp_path / "resnet.pth")
+        load_backbone(build_host("mobilenet_v2", 3), "mobilenet_v2", tmp_path / "resnet.pth")
