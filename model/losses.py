@@ -44,7 +44,8 @@ def total_loss(
         parts["consistency"] = consistency(output.local, output.surround, offset, weights)
         total = total + weights.surround * parts["surround"] + weights.consistency * parts["consistency"]
     if output.host:
-        parts["host"] = sum_all([w * cross_entropy(scores, local_labels, per_class) for scores, w in output.host])
+        heads = [w * cross_entropy(scores, local_labels, per_class) for scores, w in output.host]
+        parts["host"] = torch.stack(heads).sum()
         total = total + weights.host * parts["host"]
     return {"total": total, **parts}
 
@@ -57,14 +58,13 @@ def cross_entropy(scores: Tensor, labels: Tensor, per_class: Tensor | None) -> T
 
 
 def consistency(local: Tensor, surround: Tensor, offset: Tensor, weights: LossWeights) -> Tensor:
-    """Eq. 6: |softmax(P'_global) - softmax(P_local)|, 0 to 2 (with the default knobs)."""
+    """Eq. 6: |softmax(P'_global) - softmax(P_local)|, 0 to 2 (with the default knobs).
+
+    Every pixel of the patch counts, without asking its label: also those beyond a picture smaller than the patch.
+    """
     side = local.shape[-1]
     cut = torch.stack([s[:, y : y + side, x : x + side] for s, (y, x) in zip(surround, offset.tolist(), strict=True)])
     if weights.consistency_of == "probabilities":
         cut, local = cut.softmax(dim=1), local.softmax(dim=1)
     apart = (cut - local).abs()
     return (apart.sum(dim=1) if weights.consistency_over_classes == "sum" else apart.mean(dim=1)).mean()
-
-
-def sum_all(parts: list[Tensor]) -> Tensor:
-    return torch.stack(parts).sum()
