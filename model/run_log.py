@@ -85,9 +85,10 @@ def _append(path: Path, columns: Sequence[str], row: Sequence[object]) -> None:
 def _forget_rows_after(path: Path, iteration: int) -> None:
     if not path.exists():
         return
-    if iteration == 0:
+    text = path.read_text()
+    if iteration == 0 or "\n" not in text:  # killed before the header was whole
         path.unlink()
         return
-    header, *rows = path.read_text().splitlines(keepends=True)
+    header, *rows = text.splitlines(keepends=True)
     kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= iteration]
     path.write_text("".join([header, *kept]))

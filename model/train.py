@@ -60,7 +60,7 @@ def train_recipe(recipe: Recipe, folder: Path, device: str, root: Path | None = 
     run = open_run(recipe, folder, device, root)
     with _bar() as bar:
         task = bar.add_task(recipe.name, total=recipe.schedule.iterations, completed=run.iteration, told="")
-        for losses in run.steps():
+        for losses in run.steps(lambda fraction: bar.update(task, told=f"validating {fraction:.0%}")):
             best = f"  best mIoU {run.best.miou:.4f}" if run.best else ""
             bar.update(task, completed=run.iteration, told=f"loss {losses['total']:.4f}{best}")
     return run

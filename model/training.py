@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +22,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from gigamask.geometry import Box
 from model.data.batches import Batch, choose_loaders, draw_batches
 from model.data.crops import CropSampler
-from model.data.pictures import IGNORE, Picture
+from model.data.pictures import IGNORE, ArrayPicture, Picture
 from model.hosts import load_backbone
 from model.hosts.stdc import load_trunk
 from model.imagenet import imagenet_checkpoint
@@ -40,7 +39,6 @@ from model.validation import Validation
 __all__ = ["BEST", "CHECKPOINT", "LOG", "Best", "TrainingRun", "learning_rate"]
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
-_ROWS = 1024  # read at a time when labels are checked
 _WITHOUT_EFFECT = (  # on the weights
     ("network", "context"),
     ("schedule", "checkpoint_every"),
@@ -90,8 +88,11 @@ class TrainingRun:
         else:
             self._start(classes)
 
-    def steps(self) -> Iterator[dict[str, float]]:
-        """Train to the end, giving the losses of each iteration, the last after the last checkpoint."""
+    def steps(self, told: Callable[[float], None] = lambda fraction: None) -> Iterator[dict[str, float]]:
+        """Train to the end, giving the losses of each iteration, the last after the last checkpoint.
+
+        told: called while a validation goes on, with the fraction of it that is done.
+        """
         schedule, machine = self.recipe.schedule, self.recipe.machine
         span = self.iteration, schedule.iterations
         loaders = choose_loaders(machine.loaders, self.device)
@@ -103,7 +104,7 @@ class TrainingRun:
                 log.add_losses(self.iteration, losses)
                 judged = self.validation is not None and self._is_due(schedule.validate_every)
                 if judged:
-                    self._validate(self.validation, log)
+                    self._validate(self.validation, log, told)
                 if judged or self._is_due(schedule.checkpoint_every):
                     log.flush()
                     self._save()
@@ -112,7 +113,7 @@ class TrainingRun:
     def take_best(self) -> Best | None:
         """Give the network the weights of the best validation; without one it keeps its last, and None is told."""
         if self.best is not None:
-            self.network.load_state_dict(read_state(self.folder / BEST, self.device)["network"])
+            self.network.load_state_dict(read_state(self.folder / BEST)["network"])
         return self.best
 
     def _is_due(self, every: int) -> bool:
@@ -152,9 +153,9 @@ class TrainingRun:
             f" try a lower schedule.learning_rate or schedule.clip_norm; what was reached is in {self.folder}"
         )
 
-    def _validate(self, validation: Validation | None, log: RunLog) -> None:
+    def _validate(self, validation: Validation | None, log: RunLog, told: Callable[[float], None]) -> None:
         assert validation is not None
-        report = validation.judge(self.network, self.recipe.network.context, self.device)
+        report = validation.judge(self.network, self.recipe.network.context, self.device, told)
         log.add_validation(self.iteration, report.miou, report.iou)
         if self.best is None or report.miou > self.best.miou or math.isnan(self.best.miou):
             self.best = Best(self.iteration, report.miou)
@@ -174,7 +175,7 @@ class TrainingRun:
         write_state(state, self.folder / CHECKPOINT)
 
     def _start(self, classes: int) -> None:
-        """Labels are read once, whole, and weights from ImageNet are loaded."""
+        """Labels that are in memory are checked, and weights from ImageNet are loaded."""
         check_labels(self.sampler.pictures, classes)
         if self.validation is not None:
             check_labels(self.validation.pictures, classes)
@@ -183,15 +184,15 @@ class TrainingRun:
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
-        state = read_own_state(path, self.recipe, self.device)
+        state = read_own_state(path, self.recipe)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["generator"].cpu())
+        torch.set_rng_state(state["generator"])
         if "cuda_generator" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
+            torch.cuda.set_rng_state(state["cuda_generator"], self.device)
         self.iteration = state["iteration"]
         if (self.folder / BEST).exists():
-            told = read_own_state(self.folder / BEST, self.recipe, self.device)
+            told = read_own_state(self.folder / BEST, self.recipe)
             self.best = Best(told["iteration"], told["miou"])
 
 
@@ -202,10 +203,10 @@ def write_state(state: dict[str, Any], path: Path) -> None:
     partial.replace(path)
 
 
-def read_state(path: Path, device: torch.device) -> dict[str, Any]:
-    """Raises ValueError for a file that is no such state."""
+def read_state(path: Path) -> dict[str, Any]:
+    """On the CPU: whoever loads it copies, and AdamW's counters stay there. ValueError for a file of something else."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as exc:
         raise ValueError(f"{path} is not a checkpoint of a run: expected what training wrote there") from exc
     if not isinstance(state, dict) or "recipe" not in state:
@@ -213,8 +214,8 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def read_own_state(path: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    state = read_state(path, device)
+def read_own_state(path: Path, recipe: Recipe) -> dict[str, Any]:
+    state = read_state(path)
     if state["recipe"] != fingerprint(recipe):
         raise ValueError(f"{path} belongs to another recipe; delete the folder or choose another with --run")
     return state
@@ -247,17 +248,19 @@ def in_float32(output: TrainingOutput) -> TrainingOutput:
     return TrainingOutput(output.local.float(), surround, [(scores.float(), w) for scores, w in output.host])
 
 
-def check_labels(pictures: Sequence[Picture], classes: int) -> None:
-    """Row by row of every picture: a label above the classes would train the wrong thing, or nothing."""
+def check_labels(pictures: Iterable[Picture], classes: int) -> None:
+    """A label above the classes would train the wrong thing, or nothing. Raises ValueError.
+
+    Of pictures in memory alone: those in files check what they read, and may be terabytes.
+    """
     for picture in pictures:
-        height, width = picture.shape
-        for y in range(0, height, _ROWS):
-            ids = picture.labels(Box(y, 0, y + _ROWS, width).clip(picture.shape))
-            wrong = ids[(ids != IGNORE) & (ids >= classes)]
-            if wrong.size:
-                raise ValueError(
-                    f"{picture.name}: label {wrong.max()}, but the data set has {classes} classes (0 to {classes - 1})"
-                )
+        if not isinstance(picture, ArrayPicture):
+            continue
+        wrong = picture.ids[(picture.ids != IGNORE) & (picture.ids >= classes)]
+        if wrong.size:
+            raise ValueError(
+                f"{picture.name}: label {wrong.max()}, but the data set has {classes} classes (0 to {classes - 1})"
+            )
 
 
 def make_optimiser(network: SGNet, schedule: Schedule) -> torch.optim.Optimizer:

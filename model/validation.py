@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,8 +25,14 @@ class Validation:
     pictures: Sequence[Picture]
     classes: tuple[LabelClass, ...]
 
-    def judge(self, network: SGNet, context: str, device: torch.device) -> Report:
-        """context: the mode in which tiles come by their surroundings.
+    def judge(
+        self,
+        network: SGNet,
+        context: str,
+        device: torch.device,
+        told: Callable[[float], None] = lambda fraction: None,
+    ) -> Report:
+        """context: the mode in which tiles come by their surroundings. told: called with the fraction done.
 
         The network comes back as it was: no weight, no statistic, no mode and no random number is touched.
         """
@@ -39,6 +45,7 @@ class Validation:
                 tile_predictor(manifest, live),
                 max(_REGION_PX, manifest.tile_px),
                 seams=False,
+                told=told,
             )
 
 

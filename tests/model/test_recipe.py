@@ -130,5 +130,5 @@ def test_a_recipe_for_other_classes_than_the_data_sets_is_refused(tmp_path: Path
 
 
 def test_a_recipe_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(FileNotFoundError, match="shipped recipes: deepglobe, .*earth, earth-host"):
+    with pytest.raises(FileNotFoundError, match=r"shipped recipes: deepglobe, .*earth, earth-host"):
         find_recipe("mars")

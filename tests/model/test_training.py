@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from gigamask.geometry import Box
 from gigamask.manifest import LabelClass
 from model.data.batches import draw_batches
 from model.data.crops import CropSampler
@@ -19,7 +21,7 @@ from model.losses import LossWeights
 from model.measurement import Report
 from model.parts.stdc import StdcTrunk
 from model.recipe import Machine, Recipe, Schedule
-from model.run_log import TENSORBOARD, VALIDATION_LOG
+from model.run_log import TENSORBOARD, VALIDATION_LOG, open_log
 from model.sgnet import SGNet, Surround
 from model.training import BEST, CHECKPOINT, LOG, TrainingRun, learning_rate
 from model.validation import Validation
@@ -94,7 +96,14 @@ class Scripted(Validation):
 
     scores: list[float]
 
-    def judge(self, network: SGNet, context: str, device: torch.device) -> Report:
+    def judge(
+        self,
+        network: SGNet,
+        context: str,
+        device: torch.device,
+        told: Callable[[float], None] = lambda fraction: None,
+    ) -> Report:
+        told(1.0)
         return report_of(self.scores.pop(0))
 
 
@@ -110,11 +119,12 @@ def test_the_best_validation_is_kept_beside_the_last_state(
 ) -> None:
     recipe = replace(judged_recipe, schedule=replace(judged_recipe.schedule, iterations=4, validate_every=1))
     run = TrainingRun(recipe, tiny_sampler, 3, tmp_path, validation=Scripted([], CLASSES, [0.3, 0.9, 0.6, 0.9]))
-    states = []
-    for _ in run.steps():
+    states, fractions = [], list[float]()
+    for _ in run.steps(fractions.append):
         states.append({name: value.clone() for name, value in run.network.state_dict().items()})
     rows = read_rows(tmp_path / VALIDATION_LOG)
     assert [row["iteration"] for row in rows] == ["1", "2", "3", "4"]
+    assert fractions == [1.0] * 4
     assert rows[0].keys() == {"iteration", "mIoU", "c0", "c1", "c2"}
     best = run.take_best()
     assert best is not None
@@ -171,6 +181,14 @@ def test_the_log_has_a_row_for_each_iteration(tmp_path: Path, tiny_recipe: Recip
     rows = (tmp_path / LOG).read_text().splitlines()
     assert rows[0].startswith("iteration,total,local,surround,consistency,host,learning_rate")
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("left", ["", "iteration,to"])
+def test_a_log_that_was_killed_before_its_first_row_is_begun_again(tmp_path: Path, left: str) -> None:
+    (tmp_path / LOG).write_text(left)
+    with open_log(tmp_path, 2, tensorboard=False) as log:
+        log.add_losses(3, {"total": 1.5})
+    assert [(row["iteration"], row["total"]) for row in read_rows(tmp_path / LOG)] == [("3", "1.5")]
 
 
 def test_tensorboard_is_told_of_each_step_once_however_often_the_run_was_killed(
@@ -283,6 +301,39 @@ def test_labels_above_the_class_count_are_refused(
     sampler = replace(tiny_sampler, pictures=wrong) if split == "training" else tiny_sampler
     with pytest.raises(ValueError, match=r"wrong: label 3, .* 3 classes"):
         TrainingRun(tiny_recipe, sampler, 3, tmp_path, validation=Validation(wrong, CLASSES))
+
+
+@dataclass(frozen=True)
+class Unread:
+    """As a picture in a file: whoever reads it waits."""
+
+    name: str = "unread"
+    shape: tuple[int, int] = (50_000, 50_000)
+
+    def pixels(self, box: Box) -> NDArray[np.uint8]:
+        raise AssertionError("read before the first crop")
+
+    labels = pixels
+
+
+def test_pictures_in_files_are_not_read_through_at_the_start(
+    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
+) -> None:
+    TrainingRun(tiny_recipe, replace(tiny_sampler, pictures=[Unread()]), 3, tmp_path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_run_that_goes_on_on_a_gpu_counts_its_steps_on_the_cpu(
+    tmp_path: Path, tiny_recipe: Recipe, tiny_sampler: CropSampler
+) -> None:
+    """Counters on the GPU would be waited for in every step."""
+    steps = TrainingRun(tiny_recipe, tiny_sampler, 3, tmp_path, "cuda").steps()
+    for _ in range(3):
+        next(steps)
+    resumed = TrainingRun(tiny_recipe, tiny_sampler, 3, tmp_path, "cuda")
+    states = list(resumed.optimiser.state.values())
+    assert {state["step"].device.type for state in states} == {"cpu"}
+    assert {state["exp_avg"].device.type for state in states} == {"cuda"}
 
 
 def test_the_rate_rises_linearly_then_falls_to_zero() -> None:
