@@ -128,7 +128,8 @@ def ways_of_host(host: str, bench: Bench) -> dict[str, Callable[[Bytes], Bytes]]
         network = build_network(host, mode, bench.span, device="cpu")
         balance(network)
         manifest = manifest_of(network, mode)
-        held = TorchNetwork(network, manifest, threads=bench.threads, device=bench.device)
+        # a GPU's pace is that of a batch of one shape, compiled; on a CPU there is no compiling (TorchNetwork)
+        held = TorchNetwork(network, manifest, threads=bench.threads, device=bench.device, compiled=True)
         predictor = tile_predictor(manifest, held, bench.batch)
         ways[ALONE if mode == "host" else f"SGNet, {mode}"] = partial(by_regions, predictor, region_px=REGION_PX)
         if mode == "host":  # the same module, now where TorchNetwork has put it

@@ -62,8 +62,9 @@ class Context(_Part):
     """How a tile comes by its surroundings (docs/sgnet.md).
 
     tile: from its own surround, as in the paper. trunk_shared: the branch's trunk runs once over a region's window and
-    each tile mixes its own part. neighbourhood: the whole branch runs once; its reach is bounded, so a region's window
-    extends `halo_px` beyond it. lattice_px: windows begin and end on multiples of this from the image's origin.
+    each tile mixes its own part. neighbourhood: the whole branch runs once. halo_px: how far a window reaches beyond
+    what its tiles look at, so that no cell they use depends on where it ends. lattice_px: windows begin and end on
+    multiples of this from the image's origin.
     """
 
     mode: Literal["tile", "trunk_shared", "neighbourhood"] = "tile"

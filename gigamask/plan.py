@@ -18,6 +18,7 @@ from gigamask.manifest import TILE_CONTEXT, Context, ModelManifest
 CHUNK_PX = 512
 REGION_SIDES_PX = (512, 1024, 2048, 4096)
 MAX_SHARD_PX = 4096
+LARGEST_SHARED_PX = 2048  # where a region's window goes through the branch as a whole: gigabytes at 4096 and full width
 ENOUGH_REGIONS = {512: 16, 1024: 16, 2048: 16, 4096: 1024}  # by side
 
 
@@ -103,11 +104,9 @@ class Plan:
     def window(self, box: Box, tiles: tuple[Tile, ...]) -> Box:
         """What must be read to predict these tiles, which keep pixels of `box`."""
         seen = reduce(Box.union, (tile.local for tile in tiles), box)
-        if self.context.mode == "neighbourhood":
-            seen = seen.grow(self.context.halo_px)
-        else:
+        if self.context.mode != "neighbourhood":
             seen = reduce(Box.union, (tile.surround for tile in tiles), seen)
-        return seen.snap(self.context.lattice_px).clip(self.shape)
+        return seen.grow(self.context.halo_px).snap(self.context.lattice_px).clip(self.shape)
 
     def _overlapping_tiles(self, box: Box) -> tuple[Tile, ...]:
         """Those of the grid of half tiles that reach into the box; each keeps all of itself that lies in it."""
@@ -149,4 +148,6 @@ def plan_regions(
 ) -> Plan:
     """region_px: None = chosen from the image's size. Raises InvalidOption."""
     side = region_px or choose_region_px(shape, manifest.tile_px)
+    if region_px is None and manifest.context.mode != "tile":
+        side = max(min(side, LARGEST_SHARED_PX), manifest.tile_px)
     return Plan(shape, manifest.tile_px, manifest.alpha, side, manifest.context, half_overlap)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gigamask.manifest import Context
 from model.normalise import Normalise
-from model.parts.branch import Surround
+from model.parts.branch import TRUNK_FIELD_PX, Surround
 from model.parts.stdc import STRIDE
 from model.sgnet import SGNet
 
@@ -76,7 +76,7 @@ def context_rule(mode: str, surround: Surround | None) -> Context:
     if surround is None:
         raise ValueError(f"context {mode!r} needs a network with a surround")
     if mode == "trunk_shared":
-        return Context(mode="trunk_shared", lattice_px=STRIDE)
+        return Context(mode="trunk_shared", lattice_px=STRIDE, halo_px=TRUNK_FIELD_PX + STRIDE)
     if mode == "neighbourhood":
         if not surround.align:
             raise ValueError("context 'neighbourhood' needs align = true: an unaligned map belongs to one surround")

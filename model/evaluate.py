@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gigamask.errors import BadModel, GigamaskError
+from gigamask.errors import BadModel
 from gigamask.manifest import MANIFEST_NAME
 from model.data.datasets import DATASETS, find_dataset
 from model.measurement import Report, measure
 from model.predictors import ContextMode, load_predictor
 from model.seams import SeamScores
+from model.terminal import err, told_errors
 
 __all__ = ["Report", "app", "measure"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-err = Console(stderr=True, highlight=False)
 
 
 class EngineName(StrEnum):
@@ -61,15 +58,16 @@ def evaluate(
     context: Annotated[ContextName | None, typer.Option(help="how tiles see around; default: the model's")] = None,
     half_overlap: Annotated[bool, typer.Option("--half-overlap", help="tiles at every half tile, averaged")] = False,
     region_px: Annotated[int, typer.Option(help="side of a region, 512 to 4096; changes no label")] = 1024,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile, with --engine torch on a GPU")] = False,
     seams: Annotated[bool, typer.Option(help="seam measures: a second pass, twice the time")] = True,
 ) -> None:
     """Segment the pictures of a split as the service would, and compare with the truth."""
-    with _told_errors():
+    with told_errors():
         chosen = find_dataset(dataset, root)
         if not (model / MANIFEST_NAME).is_file():
             raise BadModel(f"{model / MANIFEST_NAME} is not there: expected a model folder, such as models/earth-water")
         mode: ContextMode | None = context.value if context else None
-        predictor = load_predictor(model, engine.value, batch, threads or None, "auto", mode, half_overlap)
+        predictor = load_predictor(model, engine.value, batch, threads or None, "auto", mode, half_overlap, compiled)
         pictures = chosen.pictures(split.value)
         if not pictures:
             raise ValueError(f"{dataset} has no pictures in its split {split.value!r}")
@@ -113,17 +111,6 @@ def _told(value: float, form: str = "{:.4f}") -> str:
 def _bar() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
     return Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err)
-
-
-@contextmanager
-def _told_errors() -> Iterator[None]:
-    """What is wrong with a model, a data set or an option ends the command with exit code 1 and its message."""
-    try:
-        yield
-    except (GigamaskError, ValueError, OSError, ModuleNotFoundError) as exc:
-        err.print("[bold red]error[/] ", end="")
-        err.print(str(exc), markup=False, soft_wrap=True)
-        raise typer.Exit(1) from exc
 
 
 if __name__ == "__main__":

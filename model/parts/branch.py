@@ -28,6 +28,7 @@ from model.parts.stdc import STRIDE, StdcTrunk
 Mixing = Literal["sci", "sci_conv", "windows", "global", "residual", "none"]
 _TOKENS: dict[str, Tokens] = {"sci": "mean", "sci_conv": "convolution", "windows": "none"}
 TRUNK_FIELD_PX = 160  # a trunk's cell sees 159 px about itself (STDC1 at stride 16), rounded up to whole cells
+EDGE_PX = 3 * STRIDE  # cells beside a tile, on the lattice or not, that RoIAlign and an ensemble's 3x3 head read
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +64,18 @@ class Surround:
 
     @property
     def halo_px(self) -> int:
-        """How far F' sees beyond a cell, where that is bounded: reach "neighbourhood", or no mixing.
+        """How far a tile's share of F' sees beyond it, where that is bounded: reach "neighbourhood", or no mixing.
 
         Raises ValueError where it is not: a tile's F' then depends on where its surround ends.
         """
+        near = EDGE_PX + TRUNK_FIELD_PX
         if self.mixing == "none" or self.blocks == 0:
-            return TRUNK_FIELD_PX
+            return near
         if self.mixing == "windows":
-            return TRUNK_FIELD_PX + self.lattice_px
+            return near + self.lattice_px
         if self.mixing in ("sci", "sci_conv") and self.reach == "neighbourhood":
-            # a cell's own window reaches span windows further in each block, from anywhere in it
-            return TRUNK_FIELD_PX + (self.blocks * self.span + 1) * self.lattice_px
+            # the window that a cell lies in, and span windows further in each block
+            return near + (self.blocks * self.span + 1) * self.lattice_px
         raise ValueError(f"mixing {self.mixing!r} with reach {self.reach!r} sees the whole surround: no bounded halo")
 
 

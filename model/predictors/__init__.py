@@ -48,10 +48,11 @@ def load_predictor(
     device: Device = "auto",
     context: ContextMode | None = None,
     half_overlap: bool = False,
+    compiled: bool = False,
 ) -> RegionPredictor:
     """batch: tiles in one call, 0 for what suits the device. threads: CPU threads of one prediction, None for the
     engine's choice. device: auto = a GPU where there is one. context: None = the mode that the manifest names.
-    half_overlap: tiles at every half tile, scores averaged: four times the work.
+    half_overlap: tiles at every half tile, scores averaged: four times the work. compiled: torch.compile, on a GPU.
 
     Raises gigamask.errors.BadModel, also where a GPU is asked for by name and the engine has none, and where the model
     cannot work in that context mode (torch can in any that the network allows, ONNX Runtime in what was exported).
@@ -59,7 +60,7 @@ def load_predictor(
     manifest = read_manifest(folder)
     if context is not None and context != manifest.context.mode:
         manifest = in_context(manifest, context)
-    network = _load_network(folder, manifest, engine, threads, device)
+    network = _load_network(folder, manifest, engine, threads, device, compiled)
     return tile_predictor(manifest, network, batch, half_overlap)
 
 
@@ -83,14 +84,14 @@ def in_context(manifest: ModelManifest, mode: ContextMode) -> ModelManifest:
     from model.sgnet import Architecture
 
     try:
-        architecture = from_table(Architecture, manifest.architecture, f"{manifest.name}: architecture")
+        architecture = from_table(Architecture, manifest.architecture, "architecture")
         return manifest.model_copy(update={"context": context_rule(mode, architecture.surround)})
     except ValueError as exc:
         raise BadModel(f"{manifest.name}: {exc}") from exc
 
 
 def _load_network(
-    folder: Path, manifest: ModelManifest, engine: Engine, threads: int | None, device: Device
+    folder: Path, manifest: ModelManifest, engine: Engine, threads: int | None, device: Device, compiled: bool
 ) -> TileNetwork:
     if engine == "onnx":
         from model.predictors.onnx import OnnxNetwork
@@ -99,5 +100,6 @@ def _load_network(
     if engine == "torch":
         from model.predictors.torch import TorchNetwork, load_network
 
-        return TorchNetwork(load_network(folder, manifest), manifest, threads=threads, device=device)
+        network = load_network(folder, manifest)
+        return TorchNetwork(network, manifest, threads=threads, device=device, compiled=compiled)
     raise ValueError(f"engine is 'onnx' or 'torch', not {engine!r}")

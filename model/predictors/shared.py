@@ -20,7 +20,7 @@ from gigamask.manifest import Context, ModelManifest
 from gigamask.plan import Region
 from model.predictors.tiles import Bytes, Look, cut, cut_locals
 
-CELL_PX = 16
+CELL_PX = 16  # as model.parts.stdc.STRIDE, which needs torch
 _BEFORE, _AFTER = 1, 2  # cells beside a tile that its edge pixels are interpolated from
 
 
@@ -84,7 +84,7 @@ def place_in(frame: Box, tile: Tile, manifest: ModelManifest) -> tuple[Box, tupl
     n = map_cells(manifest)
     local, surround = tile.local.within(frame), tile.surround.within(frame)
     if manifest.context.mode == "trunk_shared":
-        y, x = surround.y0 // CELL_PX, surround.x0 // CELL_PX
+        y, x = -(-surround.y0 // CELL_PX), -(-surround.x0 // CELL_PX)  # up: a tile at the border lies inside its part
     else:
         y, x = (
             max(0, min(start // CELL_PX - _BEFORE, total // CELL_PX - n))

@@ -69,7 +69,7 @@ def test_all_schemes_give_the_same_labels_where_tiles_divide_the_image() -> None
     assert len(np.unique(ours)) > 1
     # untrained scores lie within 1e-4 of each other, so the order of a sum turns a few
     assert (mmseg_slide(network, image, CLASSES, TILE_PX, CPU) == ours).mean() > 0.999
-    pytest.importorskip("monai", reason="monai comes with the extra `bench`")
+    pytest.importorskip("monai", reason="needs monai: pip install --no-deps monai==1.6.*")
     assert (monai_window(network, image, TILE_PX, 1, CPU) == ours).mean() > 0.999
 
 
@@ -81,7 +81,7 @@ def row(scheme: str, side_px: int, limit_gib: float) -> dict[str, Any]:
 @pytest.mark.parametrize("scheme", ["mmseg slide", "monai"])
 def test_what_does_not_fit_ends_at_the_limit_and_says_so(scheme: str, limit_gib: float) -> None:
     if scheme == "monai":
-        pytest.importorskip("monai", reason="monai comes with the extra `bench`")
+        pytest.importorskip("monai", reason="needs monai: pip install --no-deps monai==1.6.*")
     found = row(scheme, 4096, limit_gib)
     assert (found["peak_gib"], found["outcome"]) == (None, f"out of memory at {limit_gib} GiB")
 

@@ -104,11 +104,44 @@ def test_a_plan_is_trained_and_judged_and_what_is_finished_is_not_done_again(tmp
     assert "| sgnet | neighbourhood | 2 |" in done.output
 
     weights = {path: path.stat().st_mtime_ns for path in runs.rglob(WEIGHTS)}
-    (runs / "tiny" / "host-2" / RESULT).unlink()  # killed after training, before it was judged
+    next(runs.glob(f"tiny/host-2-*/{RESULT}")).unlink()  # killed after training, before it was judged
     again = CliRunner().invoke(app, command, catch_exceptions=False)
     assert again.exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in runs.rglob(WEIGHTS)} == weights
     assert len(out.read_text().splitlines()) == len(results)
+
+
+def test_an_arm_that_was_edited_is_another_arm(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    before = {arm.name: arm.folder for arm in read_plan(path) if arm.recipe.seed == 1}
+    path.write_text(TINY.replace("blocks = 1", "blocks = 2"))
+    after = {arm.name: arm.folder for arm in read_plan(path) if arm.recipe.seed == 1}
+    assert before["host"] == after["host"]
+    assert before["sgnet"] != after["sgnet"]
+
+
+def test_a_context_that_an_arm_cannot_do_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY.replace("[arms.host]", '[arms.host]\ncontexts = ["trunk_shared"]'))
+    with pytest.raises(ValueError, match=r"tiny\.toml: host: contexts: .* needs a network with a surround"):
+        read_plan(path)
+
+
+def test_an_arm_that_fails_does_not_keep_the_others_from_their_turn(tmp_path: Path, dubai: Path) -> None:
+    plan, runs = tmp_path / "tiny.toml", tmp_path / "runs"
+    broken = TINY.replace("[arms.host]", "[arms.broken]\nloss.local = nan\n\n[arms.host]")
+    plan.write_text(broken.replace("seeds = [1, 2]", "seeds = [1]").split("[arms.sgnet]")[0])
+    done = CliRunner().invoke(app, [str(plan), "--root", str(dubai), "--runs", str(runs), "--threads", "1"])
+    assert done.exit_code == 1
+    assert "broken, seed 1: FloatingPointError: loss is nan" in done.stderr
+    assert "| host | tile | 1 |" in done.stdout
+
+
+def test_a_plan_that_is_not_there_is_one_line_with_those_there_are() -> None:
+    done = CliRunner().invoke(app, ["mars"])
+    assert done.exit_code == 1
+    assert "shipped plans: ablations, dubai-cpu, earth-cpu" in done.stderr
 
 
 def test_a_table_of_nothing_says_so() -> None:

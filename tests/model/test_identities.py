@@ -115,34 +115,35 @@ def test_a_map_of_bounded_reach_is_the_same_from_any_window_that_holds_its_halo(
     """6.2 E: one pass over a picture serves every tile in it, whatever part of it was read."""
     surround = replace(NEAR, mixing=mixing)  # type: ignore[arg-type]
     lattice, halo = surround.lattice_px, surround.halo_px
-    picture = draw(768)
+    picture = draw(896)
     branch = trained(SurroundBranch(surround), picture)
     with torch.inference_mode():
         whole = branch(picture)
-        for y0, y1 in ((320, 384), (336, 400)):  # on the lattice of 32 px, and not
+        for y0, y1 in ((416, 480), (432, 496)):  # on the lattice of 32 px, and not
             assert apart(branch, picture, whole, (y0, y1), halo, lattice) < 1e-12
 
 
 def test_a_halo_that_is_too_small_shows() -> None:
-    """One lattice of the halo is for tiles that do not begin on it; what lies on it needs one less, and no less."""
+    """The cells beside a tile are in need of all of it, to within the cells of an ensemble's head."""
     lattice, halo = NEAR.lattice_px, NEAR.halo_px
-    picture = draw(768)
+    picture = draw(896)
     branch = trained(SurroundBranch(NEAR), picture)
     with torch.inference_mode():
         whole = branch(picture)
-        assert apart(branch, picture, whole, (320, 384), halo - lattice, lattice) < 1e-12
-        assert apart(branch, picture, whole, (320, 384), halo - 2 * lattice, lattice) > 1e-9
+        assert apart(branch, picture, whole, (432, 496), halo, lattice) < 1e-12
+        assert apart(branch, picture, whole, (432, 496), halo - 2 * lattice, lattice) > 1e-9
 
 
 def apart(
     branch: nn.Module, picture: Tensor, whole: Tensor, box_px: tuple[int, int], halo_px: int, lattice_px: int
 ) -> float:
-    """Largest difference over a square box, between the whole picture's map and that of the box and its halo."""
+    """Largest difference over a square box and two cells beside it (RoIAlign's, and an ensemble's head), between the
+    whole picture's map and that of the box and its halo."""
     start = (box_px[0] - halo_px) // lattice_px * lattice_px
     stop = -(-(box_px[1] + halo_px) // lattice_px) * lattice_px
     assert 0 <= start < stop <= picture.shape[-1]
     own = branch(picture[..., start:stop, start:stop])
-    cells, inside = (slice((box_px[0] - o) // STRIDE, (box_px[1] - o) // STRIDE) for o in (0, start))
+    cells, inside = (slice((box_px[0] - o) // STRIDE - 2, (box_px[1] - o) // STRIDE + 2) for o in (0, start))
     return float((whole[..., cells, cells] - own[..., inside, inside]).abs().max())
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gigamask.manifest import LabelClass, ModelManifest
 from gigamask.plan import plan_regions
+from model import deployed
 from model.deployed import context_rule
 from model.normalise import IMAGENET_MEAN, IMAGENET_STD
 from model.predictors import ContextMode, tile_predictor
@@ -54,23 +55,24 @@ def segment(image: Bytes, found: SGNet, mode: ContextMode, region_px: int = 512,
     return labels
 
 
+@pytest.mark.parametrize("mode", ["trunk_shared", "neighbourhood"])
 @pytest.mark.parametrize("shape", [(600, 1100), (530, 700), (40, 90)])
-def test_in_the_neighbourhood_mode_no_label_depends_on_how_the_picture_is_cut_into_regions(
-    shape: tuple[int, int],
-) -> None:
+def test_no_label_depends_on_how_the_picture_is_cut_into_regions(shape: tuple[int, int], mode: ContextMode) -> None:
     image, found = picture(*shape), network(NEAR)
-    small = segment(image, found, "neighbourhood", 512)
-    large = segment(image, found, "neighbourhood", 2048)
+    small = segment(image, found, mode, 512)
+    large = segment(image, found, mode, 2048)
     assert len(np.unique(small)) > 1
     assert (small == large).mean() > 0.9999  # sums in another order may turn a tie
 
 
-def test_a_halo_that_is_too_small_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["trunk_shared", "neighbourhood"])
+def test_a_halo_that_is_too_small_shows(mode: ContextMode, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail."""
     image, found = picture(600, 1100), network(NEAR)
-    large = segment(image, found, "neighbourhood", 2048)
+    large = segment(image, found, mode, 2048)
     monkeypatch.setattr(Surround, "halo_px", 32)
-    assert (segment(image, found, "neighbourhood", 512) == large).mean() < 0.9999
+    monkeypatch.setattr(deployed, "TRUNK_FIELD_PX", -16)
+    assert (segment(image, found, mode, 512) == large).mean() < 0.9999
 
 
 def test_without_mixing_a_shared_trunk_gives_the_labels_of_tiles_with_their_own() -> None:
