@@ -1,6 +1,6 @@
 """From a finished run to a model folder: weights, graph, test vector, manifest, and proof that both engines agree.
 
-Written beside its place and moved there whole; a model card (README.md) that is already there stays.
+Written beside its place, judged there, and moved there whole; a model card (README.md) that is already there stays.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
 
+from gigamask.errors import BadModel
 from gigamask.manifest import MANIFEST_NAME, Context, ModelFile, ModelManifest
 from gigamask.plan import REGION_SIDES_PX, Region, plan_regions
 from model.data.crops import Crop, CropSampler
@@ -54,6 +55,7 @@ CARD = "README.md"
 _FILES = {"safetensors": "model.safetensors", "test_vector": "test_vector.npz"}
 _GRAPHS = {"onnx": "model.onnx", "onnx_context": "context.onnx", "onnx_tile": "tile.onnx"}
 _PARITY_CROPS = 4
+_LEAST_AGREEMENT = 0.999  # of the labels: sums in another order turn the closest calls
 _MOST_CELLS = 4096  # of a shared map on an axis: a picture of 65,536 px
 
 
@@ -66,9 +68,9 @@ class Parity:
 
 
 def export_run(run: TrainingRun, folder: Path) -> Parity:
+    """As `export_network`, told on the terminal."""
     console = Console(stderr=True)
-    manifest = export_network(run.network, run.recipe, run.sampler, folder)
-    parity = measure_parity(folder, manifest, sample_pictures(run.sampler))
+    parity = export_network(run.network, run.recipe, run.sampler, folder)
     console.print(f"{folder}: {sum(p.stat().st_size for p in folder.iterdir()) / 1e6:.1f} MB")
     console.print(
         f"parity of ONNX Runtime with torch: labels agree on {parity.label_agreement:.6%},"
@@ -77,26 +79,39 @@ def export_run(run: TrainingRun, folder: Path) -> Parity:
     return parity
 
 
-def export_network(network: SGNet, recipe: Recipe, sampler: CropSampler, folder: Path) -> ModelManifest:
-    """Write the folder, for the context mode that the recipe names. The test vector is the run's crop 0, coarsened."""
-    network = network.cpu().eval()
-    rule = context_rule(recipe.network.context, network.architecture.surround)
-    state = halve_weights(network)
+def export_network(network: SGNet, recipe: Recipe, sampler: CropSampler, folder: Path) -> Parity:
+    """Write the folder, for the context mode that the recipe names.
+
+    Raises BadModel, and leaves what is at `folder` as it is, where ONNX Runtime finds other labels than torch.
+    """
     partial = folder.with_name(folder.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(state, partial / _FILES["safetensors"])
-    (partial / _FILES["safetensors"]).chmod(0o644)  # its writer keeps it to the owner, and a service has another user
-    write_graphs(network, rule, partial)
-    write_test_vector(network, describe(network.architecture, recipe, rule, {}), sampler.crop(0), partial)
-    files = {role: name for role, name in (_FILES | _GRAPHS).items() if (partial / name).exists()}
-    hashes = {role: ModelFile(path=name, sha256=_sha256(partial / name)) for role, name in files.items()}
-    manifest = describe(network.architecture, recipe, rule, hashes)
-    (partial / MANIFEST_NAME).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n")
+    manifest = write_model(network.cpu().eval(), recipe, sampler, partial)
+    parity = measure_parity(partial, manifest, sample_pictures(sampler))
+    if not parity.label_agreement >= _LEAST_AGREEMENT:
+        raise BadModel(
+            f"{partial}: ONNX Runtime and torch agree on {parity.label_agreement:.4%} of the labels,"
+            f" expected {_LEAST_AGREEMENT:.1%} or more; {folder} is left as it was"
+        )
     if (folder / CARD).exists():
         shutil.copy2(folder / CARD, partial / CARD)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+    return parity
+
+
+def write_model(network: SGNet, recipe: Recipe, sampler: CropSampler, folder: Path) -> ModelManifest:
+    """All but the card into an empty folder. The test vector is the run's crop 0, coarsened."""
+    rule = context_rule(recipe.network.context, network.architecture.surround)
+    save_file(halve_weights(network), folder / _FILES["safetensors"])
+    (folder / _FILES["safetensors"]).chmod(0o644)  # its writer keeps it to the owner, and a service has another user
+    write_graphs(network, rule, folder)
+    write_test_vector(network, describe(network.architecture, recipe, rule, {}), sampler.crop(0), folder)
+    files = {role: name for role, name in (_FILES | _GRAPHS).items() if (folder / name).exists()}
+    hashes = {role: ModelFile(path=name, sha256=_sha256(folder / name)) for role, name in files.items()}
+    manifest = describe(network.architecture, recipe, rule, hashes)
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n")
     return manifest
 
 
@@ -140,7 +155,7 @@ def write_graph(network: SGNet, path: Path) -> None:
 def write_context_graph(network: SGNet, rule: Context, path: Path) -> None:
     """One picture of any size in whole cells of the lattice."""
     cells = _MOST_CELLS * STRIDE // rule.lattice_px
-    rows, columns = (torch.export.Dim(name, min=2, max=cells) for name in ("rows", "columns"))
+    rows, columns = (torch.export.Dim(name, min=1, max=cells) for name in ("rows", "columns"))
     side = 4 * rule.lattice_px  # no size that a constant of the network could be taken for
     picture = torch.zeros(1, 3, side + rule.lattice_px, side + 3 * rule.lattice_px, dtype=torch.uint8)
     dynamic = {"picture": {2: rule.lattice_px * rows, 3: rule.lattice_px * columns}}
@@ -200,7 +215,7 @@ def forget_sources(path: Path) -> None:
 def example_inputs(architecture: Architecture) -> tuple[torch.Tensor, ...]:
     t, size = architecture.tile_px, architecture.surround_px
     local = torch.zeros(2, 3, t, t, dtype=torch.uint8)
-    if architecture.surround is None:
+    if architecture.alpha == 1:  # its own surround, or none
         return (local,)
     return local, torch.zeros(2, 3, size, size, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int32)
 
