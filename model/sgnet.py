@@ -65,21 +65,28 @@ class TrainingOutput(NamedTuple):
 
 
 class SGNet(nn.Module):
-    def __init__(self, architecture: Architecture) -> None:
+    """host: one that is built already, such as an `AdaptedHost`, instead of the one that the architecture names.
+
+    Such a host takes its context late; its own stride may be any.
+    """
+
+    def __init__(self, architecture: Architecture, host: Host | None = None) -> None:
         super().__init__()
         check(architecture)
+        if host is not None:
+            check_host(host, architecture)
         self.architecture = architecture
         surround, classes = architecture.surround, architecture.classes
         branch = SurroundBranch(surround) if surround else None
         early = (
             branch.channels if surround and branch and (surround.fusion, surround.join) == ("early", "concat") else 0
         )
-        self.host = build_host(architecture.host, classes, early)
+        self.host = build_host(architecture.host, classes, early) if host is None else host
         self.branch = branch
         self.context: nn.Conv2d | None = None
         self.auxiliary: nn.Sequential | None = None
         if surround and branch:
-            outputs = context_channels(surround, cast(Host, self.host), classes)
+            outputs = context_channels(surround, self.host, classes)
             # W_A or M; with the host's classifier as [W_D, b], the widened 1x1
             self.context = nn.Conv2d(branch.channels, outputs, 1, bias=False) if outputs else None
             self.auxiliary = auxiliary_head(branch.channels, classes) if surround.auxiliary else None
@@ -185,6 +192,17 @@ def check(architecture: Architecture) -> None:
         raise ValueError(
             f"a surround of {architecture.surround_px} px has {cells:g} cells of {STRIDE} px a side:"
             f" expected a multiple of the window, {surround.window}"
+        )
+
+
+def check_host(host: Host, architecture: Architecture) -> None:
+    """Raises ValueError for a host that is no host of this architecture."""
+    if host.classifier.out_channels != architecture.classes:
+        raise ValueError(f"the host classifies {host.classifier.out_channels} classes, expected {architecture.classes}")
+    if architecture.surround and architecture.surround.fusion != "late":
+        raise ValueError(
+            "a host that is built already takes its context late: expected fusion = 'late',"
+            f" got {architecture.surround.fusion!r}"
         )
 
 

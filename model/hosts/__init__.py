@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -32,6 +32,8 @@ class Host(Protocol):
     def decode(self, features: list[Tensor]) -> Tensor: ...
 
     def classify(self, decoded: Tensor) -> Tensor: ...
+
+    def __call__(self, x: Tensor) -> Any: ...  # all three, as torch types a module's call
 
 
 _Builder = Callable[[int, int], HostNetwork]  # of classes and extra_channels
@@ -58,7 +60,7 @@ def build_host(name: str, classes: int, extra_channels: int = 0) -> HostNetwork:
     return HOSTS[name](classes, extra_channels)
 
 
-def load_backbone(host: HostNetwork, name: str, checkpoint: Path) -> None:
+def load_backbone(host: Host, name: str, checkpoint: Path) -> None:
     """Fill host.backbone from a public ImageNet checkpoint in its usual keys. FileNotFoundError, ValueError."""
     _check_name(name)
     _FAMILIES[name][1](host.backbone, checkpoint)

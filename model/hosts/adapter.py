@@ -3,7 +3,7 @@
 What the model then returns is what that 1x1 used to read: D. Modules without parameters that follow the 1x1 in the same
 Sequential (segmentation_models_pytorch up-samples and activates there) are taken out too: scores are resized by
 whoever asked for them, and up-sampling D instead would cost its channels at full size.
-Context can join such a host late only: of its inside nothing is known.
+Context can join such a host late only: of its inside nothing is known. `SGNet(architecture, host)` does that.
 """
 
 from __future__ import annotations

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from model.hosts.adapter import AdaptedHost, find_classifier
+from model.losses import LossWeights, total_loss
 from model.parts.conv import conv_norm_relu
+from model.sgnet import Architecture, SGNet, Surround
 from tests.model.hosts.exports import onnx_difference
 
 
@@ -99,6 +103,45 @@ def test_a_segformer_of_transformers_becomes_a_host_that_exports(tmp_path: Path)
     assert onnx_difference(host, 64, tmp_path / "segformer.onnx") < 1e-4
 
 
+SMALL = Architecture("mine", 5, 64, Surround(width=0.25, blocks=1, window=4))
+
+
+def test_an_adapted_model_learns_in_all_its_parts_with_context_joined_to_it(unet: SmallUnet) -> None:
+    torch.manual_seed(1)
+    local, surround, offset = torch.randn(2, 3, 64, 64), torch.randn(2, 3, 128, 128), torch.tensor([[0, 64], [13, 37]])
+    host = AdaptedHost(unet, 5)
+    network = SGNet(SMALL, host)
+    assert network.host is host
+    output = network.forward_training(local, surround, offset)
+    assert output.local.shape == (2, 5, 64, 64)
+    labels, around = torch.randint(0, 5, (2, 64, 64)), torch.randint(0, 5, (2, 128, 128))
+    total_loss(output, labels, around, offset, LossWeights())["total"].backward()  # type: ignore[no-untyped-call]
+    assert [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
+
+
+def test_an_adapted_model_and_its_context_are_one_1x1_over_both(unet: SmallUnet) -> None:
+    """The paper's order: D and the aligned F' concatenated, the model's own 1x1 widened."""
+    torch.manual_seed(1)
+    network = SGNet(SMALL, AdaptedHost(unet, 5)).double().eval()
+    local, surround = torch.randn(2, 3, 64, 64).double(), torch.randn(2, 3, 128, 128).double()
+    offset = torch.tensor([[0, 64], [13, 37]]).double()
+    assert network.branch is not None
+    decoded = network.host.decode(network.host.features(local))
+    assert decoded.shape == (2, 12, 32, 32)
+    literal = network.fuse_literal(decoded, network.branch(surround), offset, 64)
+    assert (network(local, surround, offset) - literal).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("join", ["concat", "add"])
+def test_context_joins_an_adapted_model_late_or_not_at_all(unet: SmallUnet, join: Literal["concat", "add"]) -> None:
+    host = AdaptedHost(unet, 5)
+    early = replace(SMALL, surround=Surround(width=0.25, blocks=1, window=4, fusion="early", join=join))
+    with pytest.raises(ValueError, match=r"takes its context late: expected fusion = 'late', got 'early'"):
+        SGNet(early, host)
+    with pytest.raises(ValueError, match=r"the host classifies 5 classes, expected 3"):
+        SGNet(replace(SMALL, classes=3), host)
+
+
 def test_the_right_1x1_can_be_named_and_the_wrong_one_is_noticed() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 3, 32, 32)
@@ -124,4 +167,4 @@ def test_a_model_without_such_a_1x1_is_refused_and_left_as_it_was() -> None:
     with pytest.raises(ValueError, match="SmallUnet has no module 'head'"):
         AdaptedHost(model, 5, "head")
     assert isinstance(model.segmentation_head[0], nn.Conv2d)
-    assert isinstance(model.encoder[0][0], nn.Conv2d)
+    assert isinstance(model.get_submodule("encoder.0.0"), nn.Conv2d)
