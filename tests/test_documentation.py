@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,31 @@ def test_the_map_in_architecture_names_every_module_and_no_other() -> None:
     assert _mapped_files() == modules
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/http.md", "docs/deploy.md"])
+PAGES = ["README.md", "ARCHITECTURE.md", *(f"docs/{n}.md" for n in ("http", "deploy", "sgnet", "training", "results"))]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_between_pages_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page(name)):
         assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
+
+
+def test_every_command_of_the_training_page_exists_and_its_python_runs() -> None:
+    text = page("docs/training.md")
+    commands = set(re.findall(r"python -m (model\.\w+)", text))
+    assert commands == {"model.train", "model.evaluate", "model.experiments"}
+    for name in commands:
+        done = subprocess.run([sys.executable, "-m", name, "--help"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "docs/training.md", "exec"), {})  # noqa: S102
+
+
+def test_every_data_set_and_every_host_has_its_word() -> None:
+    from model.data.datasets import DATASETS
+    from model.hosts import HOSTS
+
+    for name in DATASETS:
+        assert f"`{name}`" in page("docs/training.md"), name
+    for name in HOSTS:
+        assert f"`{name}`" in page("docs/sgnet.md"), name

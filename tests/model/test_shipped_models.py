@@ -1,4 +1,4 @@
-"""The shipped model: whole, reproducible, the same on both engines, and loud when it is broken."""
+"""The shipped models: whole, reproducible, the same on both engines, and loud when it is broken."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from numpy.typing import NDArray
 
 from gigamask.errors import BadModel
 from gigamask.manifest import read_manifest
-from gigamask.plan import Plan
+from gigamask.plan import plan_regions
 from model.data import earth
 from model.export import measure_parity, one_region
 from model.predictors import load_predictor
 from model.predictors.onnx import OnnxNetwork
 
+MODELS = Path(__file__).parents[2] / "models"
 
-@pytest.fixture(scope="module")
-def vector(earth_water: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+
+@pytest.fixture(params=sorted(path.parent.name for path in MODELS.glob("*/model.json")))
+def shipped(request: pytest.FixtureRequest) -> Path:
+    return MODELS / str(request.param)
+
+
+def vector(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A picture (3, H, W) and its labels."""
-    with np.load(earth_water / "test_vector.npz", allow_pickle=False) as stored:
+    with np.load(folder / "test_vector.npz", allow_pickle=False) as stored:
         return stored["picture"], stored["labels"]
 
 
@@ -40,43 +46,47 @@ def copy(earth_water: Path, tmp_path: Path) -> Path:
 def segment(folder: Path, image: NDArray[np.uint8], batch: int, region_px: int) -> NDArray[np.uint8]:
     predictor = load_predictor(folder, batch=batch, threads=2)
     labels = np.full(image.shape[1:], 255, np.uint8)
-    for region in Plan((image.shape[1], image.shape[2]), 512, 2, region_px).regions():
+    for region in plan_regions((image.shape[1], image.shape[2]), predictor.manifest, region_px).regions():
         labels[region.box.slices] = predictor.predict(image[:, *region.window.slices], region)
     return labels
 
 
-def test_it_is_small_enough_to_ship(earth_water: Path) -> None:
-    assert sum(path.stat().st_size for path in earth_water.iterdir()) < 20e6
+def test_it_is_small_enough_to_ship(shipped: Path) -> None:
+    assert sum(path.stat().st_size for path in shipped.iterdir()) < 20e6
 
 
-def test_its_graph_names_no_file_of_the_machine_that_made_it(earth_water: Path) -> None:
-    assert b".py" not in (earth_water / "model.onnx").read_bytes()
+def test_its_graphs_name_no_file_of_the_machine_that_made_them(shipped: Path) -> None:
+    graphs = list(shipped.glob("*.onnx"))
+    assert graphs
+    assert not any(b".py" in graph.read_bytes() for graph in graphs)
 
 
-def test_it_has_a_card_that_names_its_split_and_scores(earth_water: Path) -> None:
-    card = (earth_water / "README.md").read_text()
-    for word in ("western", "eastern", "IoU", "Licence", "Not for"):
-        assert word in card
+def test_it_has_a_card_that_names_its_split_and_scores(shipped: Path) -> None:
+    card = (shipped / "README.md").read_text()
+    for word in ("Split", "trained on", "tested", "IoU", "Licence", "Not for"):
+        assert word in card, word
 
 
-def test_it_gives_the_labels_of_its_test_vector(
-    earth_water: Path, vector: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-) -> None:
-    picture, expected = vector
-    labels = load_predictor(earth_water).predict(picture, one_region(picture, read_manifest(earth_water)))
+def test_it_gives_the_labels_of_its_test_vector(shipped: Path) -> None:
+    picture, expected = vector(shipped)
+    labels = load_predictor(shipped).predict(picture, one_region(picture, read_manifest(shipped)))
     assert (labels == expected).mean() > 0.9999
 
 
-def test_onnx_runtime_and_torch_agree(earth_water: Path, vector: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
-    parity = measure_parity(earth_water, read_manifest(earth_water), [vector[0]])
+def test_onnx_runtime_and_torch_agree(shipped: Path) -> None:
+    parity = measure_parity(shipped, read_manifest(shipped), [vector(shipped)[0]])
     assert parity.label_agreement > 0.9999
     assert parity.max_score_difference < 1e-2
 
 
-def test_labels_do_not_depend_on_batch_or_region_size(earth_water: Path, coast: NDArray[np.uint8]) -> None:
-    one = segment(earth_water, coast, batch=1, region_px=512)
-    assert np.array_equal(one, segment(earth_water, coast, batch=4, region_px=1024))
-    assert set(np.unique(one)) == {0, 1, 2}
+def test_labels_do_not_depend_on_batch_or_region_size(shipped: Path, coast: NDArray[np.uint8]) -> None:
+    one = segment(shipped, coast, batch=1, region_px=512)
+    other = segment(shipped, coast, batch=4, region_px=1024)
+    # tile by tile they are the same bits; sums over a shared map may come in another order
+    assert np.array_equal(one, other) or (
+        read_manifest(shipped).context.mode != "tile" and (one == other).mean() > 0.9999
+    )
+    assert set(np.unique(one)) <= set(range(len(read_manifest(shipped).classes)))
 
 
 def test_a_picture_smaller_than_a_tile_is_segmented(earth_water: Path, coast: NDArray[np.uint8]) -> None:
