@@ -59,7 +59,8 @@ class OnnxNetwork:
         self, folder: Path, manifest: ModelManifest, role: str, threads: int | None, device: Device
     ) -> tuple[onnxruntime.InferenceSession, tuple[str, ...]]:
         path = checked_file(folder, manifest, role)
-        session = open_session(path, threads, device)
+        # a whole region goes through the context's graph at once: an arena would keep what that took, and grow
+        session = open_session(path, threads, device, arena=role != "onnx_context")
         inputs, expected = tuple(item.name for item in session.get_inputs()), inputs_of(role, manifest.alpha)
         if set(inputs) != set(expected):
             raise BadModel(f"{manifest.name}: inputs of {path.name} are {inputs}, expected {expected}")
@@ -72,8 +73,9 @@ def inputs_of(role: str, alpha: int) -> tuple[str, ...]:
     return ("picture",) if role == "onnx_context" else ("local", "context", "offset")
 
 
-def open_session(path: Path, threads: int | None, device: Device) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int | None, device: Device, arena: bool = True) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = arena
     options.log_severity_level = _LOG_ERRORS
     options.intra_op_num_threads = threads or 0
     # threads that spin while they wait take the cores of the reader and the writer beside us
