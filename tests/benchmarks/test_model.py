@@ -45,8 +45,8 @@ def test_what_is_shared_costs_less_and_least_in_large_regions() -> None:
 
 def test_the_trunk_is_counted_over_the_hull_of_the_surrounds() -> None:
     saved = costs("stdc1")["tile", None].gmac_per_tile - costs("stdc1")["trunk_shared", 2048].gmac_per_tile
-    trunk = 10.791  # of a surround of 1024 px (spec 0.4); 2560 px serve 16 tiles
-    assert saved == pytest.approx(trunk * (1 - (2560 / 1024) ** 2 / 16), abs=0.01)
+    trunk = 10.791  # of a surround of 1024 px (spec 0.4); 2560 px and the halo on both sides serve 16 tiles
+    assert saved == pytest.approx(trunk * (1 - ((2560 + 2 * 176) / 1024) ** 2 / 16), abs=0.01)
 
 
 def test_the_table_has_a_line_for_every_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,8 +197,10 @@ def inputs_of(architecture: Architecture) -> dict[str, NDArray[Any]]:
 
 
 def change(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The same tiles in other surroundings."""
-    return inputs | {"surround": np.roll(inputs["surround"], 1, axis=0)}
+    """The same tiles in other surroundings; a tile that is its own surround becomes another."""
+    surround = np.roll(inputs["surround"], 1, axis=0)
+    alone = surround.shape == inputs["local"].shape
+    return inputs | {"surround": surround} | ({"local": surround} if alone else {})
 
 
 def run_onnx(network: SGNet, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
