@@ -14,11 +14,14 @@ err = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def told_errors() -> Iterator[None]:
-    """What is wrong with a plan, a model, a data set or an option ends the command with exit code 1 and its message."""
+def told_errors(about: str = "") -> Iterator[None]:
+    """What is wrong with a file, a model, a data set or an option ends the command in one line: exit code 1.
+
+    about: what the line begins with, such as the recipe.
+    """
     try:
         yield
-    except (GigamaskError, ValueError, OSError, ModuleNotFoundError) as exc:
+    except (GigamaskError, ValueError, OSError, ModuleNotFoundError, FloatingPointError) as exc:
         err.print("[bold red]error[/] ", end="")
-        err.print(str(exc), markup=False, soft_wrap=True)
+        err.print(f"{about}: " if about else "", " ".join(str(exc).split()), sep="", markup=False, soft_wrap=True)
         raise typer.Exit(1) from exc

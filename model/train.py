@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gigamask.errors import GigamaskError
+from model.terminal import err, told_errors
 
 if TYPE_CHECKING:
     from model.recipe import Recipe
     from model.training import TrainingRun
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-err = Console(stderr=True, highlight=False)
 
 
 @app.command()
@@ -46,7 +44,7 @@ def train(
 
     Needs the `train` extra. A host that starts from ImageNet says where its weights come from when they are missing.
     """
-    with _told_errors(recipe):
+    with told_errors(recipe), _told_stop():
         from model.recipe import find_recipe, read_recipe
 
         chosen = read_recipe(find_recipe(recipe))
@@ -122,14 +120,10 @@ def _bar() -> Progress:
 
 
 @contextmanager
-def _told_errors(recipe: str) -> Iterator[None]:
-    """What is wrong ends the command in one line that begins with the recipe: exit code 1; Ctrl-C: 130."""
+def _told_stop() -> Iterator[None]:
+    """Ctrl-C says that nothing is lost: exit code 130."""
     try:
         yield
-    except (GigamaskError, ValueError, OSError, ModuleNotFoundError, FloatingPointError) as exc:
-        err.print("[bold red]error[/] ", end="")
-        err.print(f"{recipe}: {' '.join(str(exc).split())}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from exc
     except KeyboardInterrupt:
         err.print("stopped; the same command goes on from the last checkpoint")
         raise typer.Exit(130) from None

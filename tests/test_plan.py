@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from gigamask.errors import InvalidOption
 from gigamask.geometry import Box, level_shape
-from gigamask.plan import CHUNK_PX, REGION_SIDES_PX, Plan, Region, choose_region_px
+from gigamask.manifest import Context
+from gigamask.plan import CHUNK_PX, REGION_SIDES_PX, Plan, Region, choose_region_px, plan_regions
+from tests.model.test_tiles import manifest
 
 sides = st.integers(1, 2600)
 
@@ -111,3 +113,12 @@ def test_large_images_get_large_regions() -> None:
     assert choose_region_px((100, 100), 1024) == 1024
     with pytest.raises(InvalidOption, match="tile side divides"):
         choose_region_px((100, 100), 300)
+
+
+def test_a_region_whose_window_goes_through_the_branch_at_once_stays_small_unless_it_is_asked_for() -> None:
+    shape = 200_000, 100_000
+    alone = manifest(2).model_copy(update={"tile_px": 512})
+    shared = alone.model_copy(update={"context": Context(mode="neighbourhood", lattice_px=64, halo_px=400)})
+    assert plan_regions(shape, alone).region_px == 4096
+    assert plan_regions(shape, shared).region_px == 2048
+    assert plan_regions(shape, shared, 4096).region_px == 4096
