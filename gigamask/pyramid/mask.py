@@ -90,3 +90,16 @@ def read_mask(root: Path, box: Box, level: int = 0) -> Pixels:
     Raises FileNotFoundError where there is no such mask or level, IndexError where the box leaves the level.
     """
     return LevelReader(root / str(level)).read(box.slices)
+
+
+class MaskPyramid:
+    """A mask, opened once for many reads. Safe to read from several threads."""
+
+    def __init__(self, root: Path, levels: int) -> None:
+        """root: the mask's own folder. Raises FileNotFoundError where a level is not there."""
+        self.root, self.levels = root, levels
+        self._readers = [LevelReader(root / str(level)) for level in range(levels)]
+
+    def read(self, box: Box, level: int = 0) -> Pixels:
+        """box: in pixels of `level`. (h, w). Raises IndexError where it leaves the level."""
+        return self._readers[level].read(box.slices)
