@@ -33,14 +33,14 @@ class Score:
 def run(folder: Path, settings: Settings, as_json: bool) -> None:
     """Writes earth.zarr and overlay.png under `folder`, prints areas and IoU. Raises DemoMissing."""
     from cli.segment import segment_with_progress
-    from gigamask.overlay import write_overlay
+    from gigamask.exports.catalog import export
 
     folder.mkdir(parents=True, exist_ok=True)
     zarr_root, overlay = folder / "earth.zarr", folder / "overlay.png"
     manifest = ModelShelf(settings.models).manifest(MODEL)
     report = segment_with_progress(_image(), MODEL, zarr_root, JobOptions(), settings, overwrite=True)
     scores = judge(zarr_root, manifest)
-    write_overlay(zarr_root, manifest, overlay)
+    export(zarr_root, "overlay.png", overlay)
     if as_json:
         found = {"iou": {s.name: round(s.iou, 4) for s in scores}, "areas_px": report.areas_px}
         found |= {"seconds": round(report.seconds, 1), "out": str(zarr_root), "overlay": str(overlay)}
