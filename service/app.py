@@ -5,16 +5,16 @@ Neither torch nor libvips is loaded here: images are opened by workers alone.
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
-from service import health, jobs, masks, models, problems, segment
+from service import health, jobs, masks, models, page, problems, segment
 from service.draining import DrainRefused
-from service.parts import Parts, RootPath
+from service.parts import Parts
 from service.schemas import ProblemView
 
 READ_HEADERS = ["Range", "If-Range", "If-None-Match"]
@@ -27,8 +27,6 @@ Any gigapixel image in, one POST; a mask pyramid out, every tile labelled with i
 answers `202` with a job; follow its `Location` until `state` is `succeeded`, then open `links.mask` as Zarr or download
 `links.ozx`. Errors are `application/problem+json` (RFC 9457) with a stable `code`."""
 
-index = APIRouter(tags=["index"])
-
 
 def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelShelf) -> FastAPI:
     app = FastAPI(
@@ -39,7 +37,15 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
         responses={422: {"model": ProblemView, "description": "The request is not valid."}},
     )
     app.state.parts = Parts(settings, store, jobs_, shelf)
-    for router in (index, segment.router, jobs.router, masks.router, models.router, health.router, problems.router):
+    for router in (
+        page.router,
+        segment.router,
+        jobs.router,
+        masks.router,
+        models.router,
+        health.router,
+        problems.router,
+    ):
         app.include_router(router)
     problems.install_problems(app)
     app.add_middleware(
@@ -51,10 +57,3 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
     )
     app.add_middleware(DrainRefused)
     return app
-
-
-@index.get("/", summary="Where to go from here")
-async def read_index(root_path: RootPath) -> dict[str, str]:
-    names = {"segment": "segment", "jobs": "jobs", "models": "models", "health": "readyz", "docs": "docs"}
-    names["openapi"] = "openapi.json"
-    return {"name": "Gigamask"} | {name: f"{root_path}/{path}" for name, path in names.items()}
