@@ -8,13 +8,20 @@ GigamaskError
 ├── InvalidOption            422 invalid_option        an option out of its range
 ├── UploadTooLarge           413 upload_too_large
 ├── BadUpload                400 bad_upload            a multipart body that is broken or lacks a field
+├── UploadExpired            410 upload_expired        a resumable upload that nobody went on with in time
+├── UploadLocked             423 upload_locked         another request writes to the upload
+├── ChecksumMismatch         460 checksum_mismatch     a piece of an upload that arrived changed (tus 1.0.0)
 ├── InsufficientStorage      507 insufficient_storage
 ├── NotFound                 404 not_found
 │   ├── UnknownModel         404 unknown_model
 │   ├── UnknownImage         404 unknown_image
+│   ├── UnknownUpload        404 unknown_upload
 │   └── UnknownJob           404 unknown_job
 ├── BadModel                 422 bad_model             a model folder that is broken or was changed
 ├── Conflict                 409 conflict              not possible in the present state
+│   ├── WrongOffset          409 wrong_offset          a piece that does not begin where the upload ends
+│   ├── UploadUnfinished     409 upload_unfinished     bytes are missing still
+│   └── UploadUsed           409 upload_used           the upload has become an image already
 ├── RegionFailed             500 region_failed         a region used up its attempts
 └── QueueUnavailable         503 queue_unavailable     Redis does not answer
 
@@ -28,6 +35,11 @@ class GigamaskError(Exception):
     code = "internal"
     status = 500
     title = "Internal error"
+
+    def __init__(self, *words: object, **members: object) -> None:
+        """members: what a program should know beside the code, such as `offset`; shown to clients."""
+        super().__init__(*words)
+        self.members = members
 
     @property
     def message(self) -> str:
@@ -62,6 +74,18 @@ class BadUpload(GigamaskError):
     code, status, title = "bad_upload", 400, "The upload is broken"
 
 
+class UploadExpired(GigamaskError):
+    code, status, title = "upload_expired", 410, "The upload has expired"
+
+
+class UploadLocked(GigamaskError):
+    code, status, title = "upload_locked", 423, "Another request writes to the upload"
+
+
+class ChecksumMismatch(GigamaskError):
+    code, status, title = "checksum_mismatch", 460, "The piece arrived changed"
+
+
 class InsufficientStorage(GigamaskError):
     code, status, title = "insufficient_storage", 507, "Not enough space"
 
@@ -78,6 +102,10 @@ class UnknownImage(NotFound):
     code, title = "unknown_image", "No such image"
 
 
+class UnknownUpload(NotFound):
+    code, title = "unknown_upload", "No such upload"
+
+
 class UnknownJob(NotFound):
     code, title = "unknown_job", "No such job"
 
@@ -88,6 +116,18 @@ class BadModel(GigamaskError):
 
 class Conflict(GigamaskError):
     code, status, title = "conflict", 409, "Not possible in the present state"
+
+
+class WrongOffset(Conflict):
+    code, title = "wrong_offset", "The piece does not begin where the upload ends"
+
+
+class UploadUnfinished(Conflict):
+    code, title = "upload_unfinished", "The upload is not finished"
+
+
+class UploadUsed(Conflict):
+    code, title = "upload_used", "The upload has become an image already"
 
 
 class RegionFailed(GigamaskError):

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, Field(description="Origins that may read results; `*` for all.")] = "*"
 
     max_upload_bytes: Annotated[int, Field(gt=0, description="Largest upload.")] = 256 * GIB
+    upload_expiry_s: Annotated[
+        float, Field(gt=0, description="A resumable upload that nothing is added to is removed after this long.")
+    ] = 24 * 3600.0
     min_free_bytes: Annotated[int, Field(ge=0, description="Space that an upload or ingest must leave free.")] = GIB
 
     max_pixels: Annotated[int, Field(gt=0, description="Largest image, width x height.")] = 400_000_000_000

@@ -55,7 +55,7 @@ def problem(
 
 
 def on_gigamask_error(request: Request, exc: GigamaskError) -> Response:
-    return problem(request, exc.status, exc.code, exc.title, exc.message)
+    return problem(request, exc.status, exc.code, exc.title, exc.message, **exc.members)
 
 
 def on_validation_error(request: Request, exc: RequestValidationError) -> Response:
