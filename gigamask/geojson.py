@@ -85,7 +85,7 @@ def epsg_of(found: dict[str, Any]) -> int | None:
         raise InvalidOption(f"a `crs` member names an EPSG code, as {_CRS_EXAMPLE}; got {found['crs']}") from exc
     if re.search(r"CRS:?84$", name):
         return WGS84
-    code = re.fullmatch(r"(?:urn:ogc:def:crs:)?EPSG:[\d.]*:?(\d{4,6})", name)
+    code = re.fullmatch(r"(?:urn:ogc:def:crs:)?EPSG:(?:[\d.]*:)?(\d{4,6})", name)
     if code is None:
         raise InvalidOption(f"a `crs` member names an EPSG code, as {_CRS_EXAMPLE}; got {name[:80]!r}")
     return int(code[1])

@@ -1,13 +1,13 @@
 """A region of interest: named areas of polygons, in an image's pixels or on the Earth.
 
 Points are (x, y), as in GeoJSON; in pixels, (0, 0) is the outer corner of the image's first pixel and (0.5, 0.5) its
-centre. A pixel is inside where its centre is, by the even-odd rule over a polygon's rings. Who decides is always a
-cell of a fixed grid, so that no answer depends on which window is asked for.
+centre. A pixel is inside where its centre is; rings that cross are first made valid (shapely.make_valid). What is
+rasterised is always a cell of a fixed grid, so that no answer depends on which window is asked for.
 """
 
 from __future__ import annotations
 
-from functools import cached_property, reduce
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -82,27 +82,22 @@ class Roi(_Part):
 
     @cached_property
     def geometry(self) -> Any:
-        """All areas as one valid shapely geometry, prepared for many questions."""
+        """All areas as one valid shapely geometry, prepared for many questions. No part of what a Roi equals."""
         import shapely
 
-        whole = shapely.union_all([_even_odd(polygon) for polygon in self.polygons])
+        parts = [_valid_parts(polygon) for polygon in self.polygons]
+        whole = shapely.union_all(np.concatenate(parts))
         shapely.prepare(whole)
         return whole
 
 
-def _even_odd(polygon: Polygon) -> Any:
-    """What the even-odd rule fills, also of rings that cross themselves or each other."""
+def _valid_parts(polygon: Polygon) -> Any:
+    """Shapely polygons: one, or more where rings cross; what is left over of them without an area is dropped."""
     import shapely
 
-    return reduce(shapely.symmetric_difference, (_filled(ring) for ring in polygon.rings))
-
-
-def _filled(ring: Ring) -> Any:
-    """What lines and points are left over when a ring is made valid has no area and is dropped."""
-    import shapely
-
-    parts = shapely.get_parts(shapely.make_valid(shapely.Polygon(ring)))
-    return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
+    outer, *holes = polygon.rings
+    parts = shapely.get_parts(shapely.make_valid(shapely.Polygon(outer, holes)))
+    return parts[shapely.get_dimensions(parts) == 2]
 
 
 def parse_roi(given: str | dict[str, Any] | Roi, frame: Literal["pixel", "crs"] | None = None) -> Roi:
@@ -152,13 +147,10 @@ def roi_in_pixels(roi: Roi, info: ImageInfo) -> Roi:
 
     Points are placed one by one; the lines between them are straight in the image.
     """
-    placed = roi if _is_pixels(roi, info) else _placed(roi, info)
+    plain = roi.frame == "pixel" or (roi.frame == "geojson" and info.georeference is None)
+    placed = Roi(areas=roi.areas) if plain else _placed(roi, info)
     _require_meeting(placed, info)
     return placed
-
-
-def _is_pixels(roi: Roi, info: ImageInfo) -> bool:
-    return roi.frame == "pixel" or (roi.frame == "geojson" and (info.georeference is None))
 
 
 def _placed(roi: Roi, info: ImageInfo) -> Roi:
@@ -185,7 +177,7 @@ def _reprojected(points: NDArray[np.float64], source: int, target: int | None) -
     try:
         x, y = transform(f"EPSG:{source}", f"EPSG:{target}", points[:, 0], points[:, 1])[:2]
     except CRSError as exc:
-        raise InvalidOption(f"EPSG:{source} or EPSG:{target} is not known: {exc}") from exc
+        raise InvalidOption(f"EPSG:{source} cannot be brought to the image's EPSG:{target}: {exc}") from exc
     found = np.stack([x, y], axis=-1)
     if not np.isfinite(found).all():
         raise InvalidOption(f"the region of interest, in EPSG:{source}, cannot be brought to the image's EPSG:{target}")
@@ -270,11 +262,12 @@ def _inside_cell(roi: Roi, cell: Box, level: int) -> Mask:
 
 
 def _rasterise(roi: Roi, cell: Box, level: int) -> Mask:
+    import shapely
     from rasterio.features import geometry_mask
     from rasterio.transform import Affine
 
-    shapes = [{"type": "Polygon", "coordinates": polygon.rings} for polygon in roi.polygons]
+    parts = [shapely.geometry.mapping(part) for part in shapely.get_parts(roi.geometry)]
     side = 1 << level
     transform = Affine(side, 0, cell.x0 * side, 0, side, cell.y0 * side)
-    found: Mask = geometry_mask(shapes, cell.shape, transform, all_touched=False, invert=True)
+    found: Mask = geometry_mask(parts, cell.shape, transform, all_touched=False, invert=True)
     return found
