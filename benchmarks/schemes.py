@@ -26,7 +26,7 @@ Bytes = NDArray[np.uint8]
 
 def by_regions(predictor: RegionPredictor, image: Bytes, region_px: int) -> Bytes:
     labels = np.empty(image.shape[1:], np.uint8)
-    plan = plan_regions((image.shape[1], image.shape[2]), predictor.manifest, region_px, predictor.half_overlap)
+    plan = plan_regions((image.shape[1], image.shape[2]), predictor.manifest, region_px)
     for region in plan.regions():
         labels[region.box.slices] = predictor.predict(image[:, *region.window.slices], region)
     return labels

@@ -1,6 +1,7 @@
 """Boxes on a pixel grid, and what a tile reads and keeps.
 
 Coordinates are (y, x), half-open, in level-0 pixels. Level k of an image of n pixels a side has ceil(n / 2**k).
+A *working pixel* w is what a model sees as one: the level-0 pixels [w * scale, (w + 1) * scale).
 
 A tile *keeps* one cell of a grid anchored at the image's origin; the kept cells cover the image exactly once.
 It *reads* more: a `local` window of the network's input size, and a `surround` alpha times as wide with the same
@@ -11,6 +12,7 @@ centre (SGNet, section 3.2). Both are shifted into the image at its borders, as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -106,3 +108,18 @@ def level_count(shape: tuple[int, int], smallest_px: int = 256) -> int:
     while max(level_shape(shape, count - 1)) > smallest_px:
         count += 1
     return count
+
+
+def scaled_shape(shape: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(height, width) in working pixels; where scale is 2**k, that of level k."""
+    height, width = (max(1, ceil(side / scale - 1e-6)) for side in shape)
+    return height, width
+
+
+def scaled_box(box: Box, scale: float) -> Box:
+    """The working pixels that are nearest to a pixel of the level-0 box: those that its pixel centres lie in."""
+    if scale == 1:
+        return box
+    first = (floor((start + 0.5) / scale) for start in (box.y0, box.x0))
+    last = (floor((stop - 0.5) / scale) + 1 for stop in (box.y1, box.x1))
+    return Box(*first, *last)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from gigamask.errors import BadModel
+from gigamask.job import Overlap
 from gigamask.manifest import MANIFEST_NAME
 from model.data.datasets import DATASETS, find_dataset
 from model.measurement import Report, measure
@@ -67,14 +68,21 @@ def evaluate(
         if not (model / MANIFEST_NAME).is_file():
             raise BadModel(f"{model / MANIFEST_NAME} is not there: expected a model folder, such as models/earth-water")
         mode: ContextMode | None = context.value if context else None
-        predictor = load_predictor(model, engine.value, batch, threads or None, "auto", mode, half_overlap, compiled)
+        predictor = load_predictor(model, engine.value, batch, threads or None, "auto", mode, compiled)
         pictures = chosen.pictures(split.value)
         if not pictures:
             raise ValueError(f"{dataset} has no pictures in its split {split.value!r}")
         with _bar() as bar:
             task = bar.add_task("segmenting", total=1.0)
+            overlap: Overlap = "half" if half_overlap else "none"
             report = measure(
-                pictures, chosen.classes, predictor, region_px, seams, lambda done: bar.update(task, completed=done)
+                pictures,
+                chosen.classes,
+                predictor,
+                region_px,
+                seams,
+                lambda done: bar.update(task, completed=done),
+                overlap,
             )
     err.print(table(report, f"{predictor.manifest.name} on {chosen.title}, {split.value}"))
     asked = {"model": predictor.manifest.name, "dataset": dataset, "split": split.value, "engine": engine.value}

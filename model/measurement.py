@@ -17,6 +17,7 @@ import numpy as np
 
 from gigamask.errors import BadModel
 from gigamask.geometry import Box
+from gigamask.job import Overlap
 from gigamask.manifest import MANIFEST_NAME, LabelClass
 from gigamask.plan import Plan, Region, plan_regions
 from model.data.pictures import IGNORE, Picture
@@ -82,6 +83,7 @@ def measure(
     region_px: int,
     seams: bool = True,
     told: Callable[[float], None] = lambda fraction: None,
+    overlap: Overlap = "none",
 ) -> Report:
     """Segment the pictures as the service would and compare with the truth. seams: a second pass, on a moved grid.
 
@@ -93,7 +95,7 @@ def measure(
     names = tuple(c.name for c in classes)
     _check_classes(predictor, names)
     manifest = predictor.manifest
-    plans = [plan_regions(picture.shape, manifest, region_px, predictor.half_overlap) for picture in pictures]
+    plans = [plan_regions(picture.shape, manifest, region_px, overlap) for picture in pictures]
     memory, total = PeakMemory(), sum(plan.region_count for plan in plans)
     walk = _Walk(predictor, len(names), seams, lambda done: told(done / total))
     for picture, plan in zip(pictures, plans, strict=True):

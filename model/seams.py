@@ -178,7 +178,7 @@ def regions_from(plan: Plan, origin_px: int) -> Iterator[Region]:
         whole = (tile_over(box.y0, box.x0, plan.shape, plan.tile_px, plan.alpha) for box in locals_)
         kept = (_moved(tile.keep, origin_px) for tile in region.tiles)
         tiles = tuple(replace(tile, keep=keep) for tile, keep in zip(whole, kept, strict=True))
-        yield Region(region.index, box, plan.window(box, tiles), tiles)
+        yield Region(region.index, box, box, plan.window(box, tiles), tiles, plan.overlap)
 
 
 def _moved(box: Box, by_px: int) -> Box:

@@ -27,16 +27,17 @@ CPU_BATCH, GPU_BATCH = 1, 8
 
 
 class RegionPredictor(Protocol):
-    """manifest, half_overlap: what regions must be planned with (gigamask.plan.plan_regions)."""
+    """manifest: what regions must be planned with (gigamask.plan.plan_regions). How tiles overlap is the region's."""
 
     @property
     def manifest(self) -> ModelManifest: ...
 
-    @property
-    def half_overlap(self) -> bool: ...
-
     def predict(self, window: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
-        """window: (3, h, w) RGB of region.window -> (h, w) class ids of region.box"""
+        """window: (3, h, w) RGB of region.window -> (h, w) class ids of region.work; 255 where it has no tile"""
+        ...
+
+    def predict_scored(self, window: NDArray[np.uint8], region: Region) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """As `predict`, and (C, h, w) probabilities, round(255 p). Raises BadModel where the model gives no scores."""
         ...
 
 
@@ -47,12 +48,11 @@ def load_predictor(
     threads: int | None = None,
     device: Device = "auto",
     context: ContextMode | None = None,
-    half_overlap: bool = False,
     compiled: bool = False,
 ) -> RegionPredictor:
     """batch: tiles in one call, 0 for what suits the device. threads: CPU threads of one prediction, None for the
     engine's choice. device: auto = a GPU where there is one. context: None = the mode that the manifest names.
-    half_overlap: tiles at every half tile, scores averaged: four times the work. compiled: torch.compile, on a GPU.
+    compiled: torch.compile, on a GPU.
 
     Raises gigamask.errors.BadModel, also where a GPU is asked for by name and the engine has none, and where the model
     cannot work in that context mode (torch can in any that the network allows, ONNX Runtime in what was exported).
@@ -61,12 +61,10 @@ def load_predictor(
     if context is not None and context != manifest.context.mode:
         manifest = in_context(manifest, context)
     network = _load_network(folder, manifest, engine, threads, device, compiled)
-    return tile_predictor(manifest, network, batch, half_overlap)
+    return tile_predictor(manifest, network, batch)
 
 
-def tile_predictor(
-    manifest: ModelManifest, network: TileNetwork, batch: int = 0, half_overlap: bool = False
-) -> TilePredictor:
+def tile_predictor(manifest: ModelManifest, network: TileNetwork, batch: int = 0) -> TilePredictor:
     """A predictor around a network in any engine, in the context mode of the manifest."""
     from model.predictors.shared import SharedNetwork, shared_look
     from model.predictors.tiles import TilePredictor
@@ -74,7 +72,7 @@ def tile_predictor(
     shared = manifest.context.mode != "tile"
     share = shared_look(cast(SharedNetwork, network), manifest) if shared else None
     size = batch or (GPU_BATCH if network.fixed_batch else CPU_BATCH)
-    return TilePredictor(manifest, network, size, half_overlap, share)
+    return TilePredictor(manifest, network, size, share)
 
 
 def in_context(manifest: ModelManifest, mode: ContextMode) -> ModelManifest:

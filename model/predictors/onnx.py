@@ -30,6 +30,7 @@ class OnnxNetwork:
         threads: int | None = None,
         device: Device = "auto",
     ) -> None:
+        self._name = manifest.name
         shared = manifest.context.mode != "tile"
         self._tile, self._inputs = self._open(folder, manifest, "onnx_tile" if shared else "onnx", threads, device)
         if shared:
@@ -45,6 +46,9 @@ class OnnxNetwork:
         return self._run("labels", batch)
 
     def scores(self, batch: TileBatch | SharedBatch) -> NDArray[np.float32]:
+        """Raises BadModel where the graph gives labels alone."""
+        if "scores" not in (item.name for item in self._tile.get_outputs()):
+            raise BadModel(f"{self._name} gives no scores, which overlap and probabilities are made of")
         return self._run("scores", batch)
 
     def _run(self, output: str, batch: TileBatch | SharedBatch) -> NDArray[Any]:

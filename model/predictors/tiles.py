@@ -1,6 +1,6 @@
 """Tile by tile: cut what each tile looks at, run the network, keep what the tile keeps.
 
-Where tiles overlap, their scores are averaged before a label is taken (SGNet section 4.3).
+Where tiles overlap, their scores are averaged before a label is taken (model.predictors.blend).
 
 An engine that tunes itself to the shape of a batch (a GPU's) is given one shape alone: the last batch of a region is
 filled up by repeating its last tile. On a CPU that would only be work thrown away.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gigamask.geometry import Box, Tile
 from gigamask.manifest import ModelManifest
 from gigamask.plan import Region
+from model.predictors.blend import Canvas, blend, tile_weights
 
 Bytes = NDArray[np.uint8]
 Scores = NDArray[np.float32]
@@ -60,29 +61,51 @@ class TilePredictor:
     manifest: ModelManifest
     network: TileNetwork
     batch: int
-    half_overlap: bool = False
     share: Callable[[Bytes, Region], Look] | None = None
 
     def predict(self, window: Bytes, region: Region) -> Bytes:
-        """(3, h, w) pixels of region.window -> (h, w) labels of region.box"""
+        """(3, h, w) pixels of region.window -> (h, w) labels of region.work; NO_DATA where no tile is."""
+        canvas = Canvas(region.work)
+        self._fill(canvas, window, region)
+        return canvas.labels
+
+    def predict_scored(self, window: Bytes, region: Region) -> tuple[Bytes, Bytes]:
+        """As `predict`, and (C, h, w) probabilities, round(255 p); 0 where no tile is."""
+        canvas = Canvas(region.work, len(self.manifest.classes))
+        self._fill(canvas, window, region)
+        assert canvas.probabilities is not None
+        return canvas.labels, canvas.probabilities
+
+    def _fill(self, canvas: Canvas, window: Bytes, region: Region) -> None:
         if window.shape != (3, *region.window.shape):
             raise ValueError(
                 f"window of region {region.index}: expected {(3, *region.window.shape)}, got {window.shape}"
             )
+        if not region.tiles:
+            return
         look = self.look(window, region)
-        if self.half_overlap:
-            return average(region, len(self.manifest.classes), self._batches(region, look, self.network.scores))
-        labels = np.empty(region.box.shape, np.uint8)
-        for tiles, found in self._batches(region, look, self.network.labels):
-            for tile, predicted in zip(tiles, found, strict=False):
-                labels[tile.keep.within(region.box).slices] = predicted[tile.keep.within(tile.local).slices]
-        return labels
+        if region.overlap != "none":
+            weights = tile_weights(region.overlap, self.manifest.tile_px)
+            scored = self._batches(region, look, self.network.scores)
+            blend(region, canvas, scored, weights, len(self.manifest.classes))
+        elif canvas.probabilities is not None:
+            for tile, scores in self._each(region, look, self.network.scores):
+                canvas.set_scores(tile.keep, scores[:, *tile.keep.within(tile.local).slices])
+        else:
+            for tile, labels in self._each(region, look, self.network.labels):
+                canvas.set_labels(tile.keep, labels[tile.keep.within(tile.local).slices])
 
     def look(self, window: Bytes, region: Region) -> Look:
         """What is done once for a region, and then for tiles of it."""
         if self.share:
             return self.share(window, region)
         return lambda tiles: cut_tiles(window, region.window, tiles, self.manifest)
+
+    def _each(
+        self, region: Region, look: Look, run: Callable[[Any], NDArray[Any]]
+    ) -> Iterator[tuple[Tile, NDArray[Any]]]:
+        for tiles, found in self._batches(region, look, run):
+            yield from zip(tiles, found, strict=False)
 
     def _batches(
         self, region: Region, look: Look, run: Callable[[Any], NDArray[Any]]
@@ -91,30 +114,6 @@ class TilePredictor:
             tiles = region.tiles[start : start + self.batch]
             missing = self.batch - len(tiles) if self.network.fixed_batch else 0
             yield tiles, run(look([*tiles, *[tiles[-1]] * missing]))
-
-
-def average(region: Region, classes: int, batches: Iterator[tuple[Sequence[Tile], Scores]]) -> Bytes:
-    """Labels of the mean score. Tiles come row by row; only the rows that the next tile may still reach are held."""
-    box, held_px = region.box, max(tile.keep.height for tile in region.tiles)
-    labels = np.empty(box.shape, np.uint8)
-    sums, top = np.zeros((classes, min(held_px, box.height), box.width), np.float32), box.y0
-    for tiles, found in batches:
-        for tile, scores in zip(tiles, found, strict=False):
-            if tile.keep.y0 > top:
-                sums, top = _finish(labels, sums, top, tile.keep.y0, box), tile.keep.y0
-            rows, columns = tile.keep.within(Box(top, box.x0, top, box.x0)).slices
-            sums[:, rows, columns] += scores[:, *tile.keep.within(tile.local).slices]
-    _finish(labels, sums, top, box.y1, box)
-    return labels
-
-
-def _finish(labels: Bytes, sums: Scores, top: int, until: int, box: Box) -> Scores:
-    """Rows above `until` are whole: their labels are taken (dividing a sum by its count changes no argmax)."""
-    done = until - top
-    labels[top - box.y0 : until - box.y0] = sums[:, :done].argmax(axis=0)
-    rest = np.zeros_like(sums)
-    rest[:, : sums.shape[1] - done] = sums[:, done:]
-    return rest
 
 
 def cut_tiles(window: Bytes, frame: Box, tiles: Sequence[Tile], manifest: ModelManifest) -> TileBatch:

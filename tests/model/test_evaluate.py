@@ -31,7 +31,6 @@ class Threshold:
     """Class 1 where red is above 100, else class 0."""
 
     manifest: ModelManifest = manifest(2)
-    half_overlap = False
 
     def predict(self, window: Bytes, region: Region) -> Bytes:
         return (window[0][region.box.within(region.window).slices] > 100).astype(np.uint8)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from gigamask.job import Overlap
 from gigamask.manifest import LabelClass, ModelManifest
 from gigamask.plan import plan_regions
 from model import deployed
@@ -45,9 +46,9 @@ def picture(height: int, width: int) -> Bytes:
     return smooth.numpy().astype(np.uint8)
 
 
-def segment(image: Bytes, found: SGNet, mode: ContextMode, region_px: int = 512, overlap: bool = False) -> Bytes:
+def segment(image: Bytes, found: SGNet, mode: ContextMode, region_px: int = 512, overlap: Overlap = "none") -> Bytes:
     told = manifest(found, mode)
-    predictor = tile_predictor(told, TorchNetwork(found, told, device="cpu"), 4, overlap)
+    predictor = tile_predictor(told, TorchNetwork(found, told, device="cpu"), 4)
     labels = np.full(image.shape[1:], 255, np.uint8)
     for region in plan_regions((image.shape[1], image.shape[2]), told, region_px, overlap).regions():
         window = np.ascontiguousarray(image[:, *region.window.slices])
@@ -105,10 +106,10 @@ def test_an_ensemble_also_works_on_shared_maps() -> None:
 def test_half_overlap_averages_the_scores_of_four_tiles() -> None:
     found = network(Surround(width=0.25, blocks=1, window=4))
     image = picture(T, 2 * T)
-    labels = segment(image, found, "tile", overlap=True)
+    labels = segment(image, found, "tile", overlap="half")
     told = manifest(found, "tile")
     engine = TorchNetwork(found, told, device="cpu")
-    region = plan_regions((T, 2 * T), told, 512, True).region(0)
+    region = plan_regions((T, 2 * T), told, 512, "half").region(0)
     assert [tile.local.x0 for tile in region.tiles] == [0, T // 2, T]
     from model.predictors.tiles import cut_tiles
 
@@ -122,7 +123,7 @@ def test_half_overlap_averages_the_scores_of_four_tiles() -> None:
 @pytest.mark.parametrize("mode", ["tile", "neighbourhood"])
 def test_half_overlap_does_not_depend_on_regions(mode: ContextMode) -> None:
     image, found = picture(560, 700), network(NEAR)
-    small, large = (segment(image, found, mode, side, overlap=True) for side in (512, 2048))
+    small, large = (segment(image, found, mode, side, overlap="half") for side in (512, 2048))
     assert (small == large).mean() > 0.9999
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from gigamask.geometry import Box
-from gigamask.manifest import LabelClass, ModelManifest
-from gigamask.plan import Plan
+from gigamask.job import Overlap
+from gigamask.manifest import NO_DATA, LabelClass, ModelManifest
+from gigamask.plan import Plan, half_steps
+from model.predictors.blend import softmax, tile_weights
 from model.predictors.tiles import TileBatch, TilePredictor, cut
 
 T = 64
@@ -84,3 +88,86 @@ def test_a_window_of_the_wrong_shape_is_refused_with_both_shapes() -> None:
     region = Plan((128, 128), T, 2, 512).region(0)
     with pytest.raises(ValueError, match=r"expected \(3, 128, 128\), got \(3, 64, 128\)"):
         TilePredictor(manifest(2), RedOfLocal(), 1).predict(np.zeros((3, 64, 128), np.uint8), region)
+
+
+class NoisyScores(RedOfLocal):
+    """Scores that depend on the pixel and on its place in the tile, so that blending shows."""
+
+    def scores(self, batch: TileBatch) -> NDArray[np.float32]:
+        place = np.random.default_rng(5).normal(size=(3, T, T)).astype(np.float32)
+        return batch.local.astype(np.float32) / 64 + place
+
+    def labels(self, batch: TileBatch) -> NDArray[np.uint8]:
+        return self.scores(batch).argmax(axis=1).astype(np.uint8)
+
+
+def noise(shape: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 255, (3, *shape)).astype(np.uint8)
+
+
+def whole(image: NDArray[np.uint8], overlap: Overlap) -> NDArray[np.float64]:
+    """F(p) = sum_i w_i(p) f_i(p) / sum_i w_i(p), on the image at once."""
+    shape, weights = image.shape[1:], tile_weights(overlap, T)
+    total, count = np.zeros((3, *shape)), np.zeros(shape)
+    steps = [half_steps(n, T) if overlap != "none" else range(0, n, T) for n in shape]
+    for y in steps[0]:
+        for x in steps[1]:
+            at = slice(y, y + T), slice(x, x + T)
+            scores = NoisyScores().scores(TileBatch(image[None, :, *at], None, None))[0]
+            total[:, *at] += scores * weights
+            count[at] += weights
+    return total / count
+
+
+@pytest.mark.parametrize("overlap", ["none", "half", "gaussian"])
+@pytest.mark.parametrize("region_px", [512, 1024])
+def test_labels_and_probabilities_are_those_of_the_weighted_mean_whatever_the_region(
+    overlap: Overlap, region_px: int
+) -> None:
+    image = noise((640, 10 * T))
+    predictor, expected = TilePredictor(manifest(1), NoisyScores(), 3), whole(image, overlap)
+    for region in Plan((640, 640), T, 1, region_px, overlap=overlap).regions():
+        window, at = image[:, *region.window.slices], region.box.slices
+        labels, probabilities = predictor.predict_scored(window, region)
+        assert np.array_equal(labels, predictor.predict(window, region))
+        assert (labels == expected[:, *at].argmax(axis=0)).mean() > 0.99999  # sums in float32
+        off = np.abs(probabilities.astype(int) - softmax(expected[:, *at].astype(np.float32)))
+        assert off.max() <= 1
+        assert (off > 0).mean() < 0.001
+
+
+def test_gaussian_weights_fall_off_from_the_centre_and_never_to_nothing() -> None:
+    weights = tile_weights("gaussian", T)
+    assert weights[T // 2, T // 2] == weights.max() > 0.99
+    sigma = T / 8
+    assert weights[T // 2, T // 2 + 8] == pytest.approx(np.exp(-(8.5**2 + 0.5**2) / (2 * sigma**2)), rel=1e-5)
+    assert weights.min() == np.float32(1e-3)
+
+
+@pytest.mark.parametrize("overlap", ["none", "half", "gaussian"])
+def test_where_no_tile_is_run_there_is_no_data_of_no_probability(overlap: Overlap) -> None:
+    image = noise((512, 512))
+    predictor = TilePredictor(manifest(1), NoisyScores(), 3)
+    region = Plan((512, 512), T, 1, 512, overlap=overlap).region(0)
+    all_labels, all_probabilities = predictor.predict_scored(image, region)
+    kept = Box(2 * T, 3 * T, 3 * T, 4 * T)
+    far = Box(6 * T, 0, 7 * T, T)
+    tiles = tuple(tile for tile in region.tiles if any(_meet(tile.keep, box) for box in (kept, far)))
+    labels, probabilities = predictor.predict_scored(image, replace(region, tiles=tiles))
+    for box in (kept, far):
+        assert np.array_equal(labels[box.slices], all_labels[box.slices])
+        assert np.array_equal(probabilities[:, *box.slices], all_probabilities[:, *box.slices])
+    untouched = np.ones(labels.shape, bool)
+    for tile in tiles:
+        untouched[tile.keep.slices] = False
+    assert untouched.any()
+    assert (labels[untouched] == NO_DATA).all()
+    assert (labels[~untouched] != NO_DATA).all()
+    assert not probabilities[:, untouched].any()
+    none = predictor.predict(image, replace(region, tiles=()))
+    assert (none == NO_DATA).all()
+
+
+def _meet(a: Box, b: Box) -> bool:
+    both = a.intersect(b)
+    return both.y0 < both.y1 and both.x0 < both.x1
