@@ -1,0 +1,1 @@
+"""Small pictures of large images and masks, for viewers."""
