@@ -12,10 +12,11 @@ from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
-from service import health, jobs, masks, models, page, problems, segment
+from service import health, jobs, masks, models, page, problems, segment, tiles
 from service.draining import DrainRefused
 from service.parts import Parts
 from service.schemas import ProblemView
+from service.tiles import Tiles
 
 READ_HEADERS = ["Range", "If-Range", "If-None-Match"]
 SHOWN_HEADERS = ["Accept-Ranges", "Content-Length", "Content-Range", "ETag", "Location", "Retry-After"]
@@ -37,11 +38,13 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
         responses={422: {"model": ProblemView, "description": "The request is not valid."}},
     )
     app.state.parts = Parts(settings, store, jobs_, shelf)
+    app.state.tiles = Tiles(app.state.parts)
     for router in (
         page.router,
         segment.router,
         jobs.router,
         masks.router,
+        tiles.router,
         models.router,
         health.router,
         problems.router,
