@@ -118,7 +118,7 @@ FORMATS: tuple[Format, ...] = (
         "ozx",
         "OME-Zarr 0.5 in one file, image and mask (NGFF RFC-9)",
         "application/zip",
-        later("zarr2", "write_ozx"),
+        later("ozx", "write_ozx"),
         link="mask.ozx",
     ),
     Format(
