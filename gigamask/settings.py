@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     max_attempts: Annotated[int, Field(ge=1, description="Deliveries of one message before it is dead.")] = 3
     inflight_regions: Annotated[int, Field(ge=1, description="Regions of one job in the queue at a time.")] = 64
 
-    tile_cache_bytes: Annotated[int, Field(ge=0, description="Pictures for viewers that the service keeps.")] = 64 * 1024**2
+    tile_cache_bytes: Annotated[int, Field(ge=0, description="Pictures for viewers that the service keeps.")] = (
+        64 * 1024**2
+    )
 
     engine: Annotated[Literal["onnx", "torch"], Field(description="What runs the model.")] = "onnx"
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto = a GPU where there is one.")] = "auto"
