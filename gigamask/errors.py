@@ -30,13 +30,15 @@ A client is shown `code` and the message; whatever is not in this tree is shown 
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class GigamaskError(Exception):
     code = "internal"
     status = 500
     title = "Internal error"
 
-    def __init__(self, *words: object, **members: object) -> None:
+    def __init__(self, *words: object, **members: Any) -> None:
         """members: what a program should know beside the code, such as `offset`; shown to clients."""
         super().__init__(*words)
         self.members = members

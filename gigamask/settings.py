@@ -28,7 +28,9 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(description="Address that the service listens on.")] = "127.0.0.1"
     port: Annotated[int, Field(description="Port that the service listens on; 0 takes a free one.")] = 8000
-    cors_origins: Annotated[str, Field(description="Origins that may read results; `*` for all.")] = "*"
+    cors_origins: Annotated[
+        str, Field(description="Origins that may read results, and write where they are named; `*`: all may read.")
+    ] = "*"
 
     max_upload_bytes: Annotated[int, Field(gt=0, description="Largest upload.")] = 256 * GIB
     upload_expiry_s: Annotated[

@@ -12,13 +12,14 @@ from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
-from service import health, jobs, masks, models, page, problems, segment, tiles
+from service import health, jobs, masks, models, page, problems, segment, tiles, tus
 from service.draining import DrainRefused
 from service.parts import Parts
 from service.schemas import ProblemView
 from service.tiles import Tiles
 
 READ_HEADERS = ["Range", "If-Range", "If-None-Match"]
+WRITE_METHODS = ["POST", "PATCH", "DELETE"]
 SHOWN_HEADERS = ["Accept-Ranges", "Content-Length", "Content-Range", "ETag", "Location", "Retry-After"]
 DESCRIPTION = """\
 Any gigapixel image in, one POST; a mask pyramid out, every tile labelled with its surroundings in view.
@@ -42,6 +43,7 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
     for router in (
         page.router,
         segment.router,
+        tus.router,
         jobs.router,
         masks.router,
         tiles.router,
@@ -51,12 +53,15 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
     ):
         app.include_router(router)
     problems.install_problems(app)
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    named = "*" not in origins  # any page of the web may read; only an origin that is named may also write
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=[origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()],
-        allow_methods=["GET", "HEAD"],
-        allow_headers=READ_HEADERS,
-        expose_headers=SHOWN_HEADERS,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD", *(WRITE_METHODS if named else ())],
+        allow_headers=[*READ_HEADERS, *(("Content-Type", *tus.REQUEST_HEADERS) if named else ())],
+        expose_headers=[*SHOWN_HEADERS, *tus.ANSWER_HEADERS],
     )
+    app.add_middleware(tus.TusFrame)
     app.add_middleware(DrainRefused)
     return app

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from gigamask.image_info import ImageInfo, ReadOptions
 from gigamask.job import Job, JobOptions, Problem, Stage, State
@@ -41,13 +41,22 @@ class SegmentOptions(BaseModel):
 
 
 class SegmentRequest(BaseModel):
-    """Segment an image that is already here."""
+    """Segment an image that is already here, or a finished upload, which becomes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image: Annotated[str, Field(description="Id of the image, from the job that it was uploaded with.")]
+    image: Annotated[str | None, Field(description="Id of the image, from the job that it was uploaded with.")] = None
+    upload: Annotated[
+        str | None, Field(description="Id of a finished resumable upload; it is the image's id from then on.")
+    ] = None
     model: str
     options: SegmentOptions = SegmentOptions()
+
+    @model_validator(mode="after")
+    def _names_one(self) -> SegmentRequest:
+        if (self.image is None) == (self.upload is None):
+            raise ValueError("expected either `image` or `upload`")
+        return self
 
 
 class RegionsView(BaseModel):

@@ -1,7 +1,7 @@
 """`POST /segment`: an image comes in by one of two doors, a job goes out.
 
     multipart/form-data    the image itself, written to its place on disk as it arrives
-    application/json       the id of an image that is already here
+    application/json       the id of an image that is already here, or of a finished upload (service/tus.py)
 
 The body is read block by block. Each block is parsed and written in a thread before the next is taken from the socket,
 so that memory stays flat and a slow disk slows the sender, not the service.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -30,6 +31,7 @@ from gigamask.queue.record import require_reading
 from service.multipart import FILE_FIELD, FormReader, Sink
 from service.parts import Parts, PartsDep, RootPath
 from service.problems import on_queue_unavailable
+from service.resumable import ResumableUploads, locked, require_whole
 from service.schemas import JobView, ProblemView, SegmentOptions, SegmentRequest, retry_after_s, view_job
 from service.uploads import PartialUpload
 
@@ -37,6 +39,7 @@ BLOCK_BYTES = 1024**2
 FORM_BYTES = 256 * 1024  # what a form may have around its file
 MAX_JSON_BYTES = 64 * 1024
 STALL_S = 120.0
+KEPT = "the queue does not answer; the upload is kept: name `image` in a JSON body to try again"
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -63,7 +66,9 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemView, "description": text}
     for status, text in {
         400: "The form is broken or lacks a field.",
-        404: "No such model, or no such image.",
+        404: "No such model, image or upload.",
+        409: "The upload is not finished (`offset` and `length` tell), or is an image already (`image`).",
+        410: "The upload has expired.",
         413: "Over the limit on an upload's size; told before the body is read where its length is given.",
         415: "Neither multipart/form-data nor application/json, or a compressed body.",
         422: "An option out of its range.",
@@ -89,9 +94,7 @@ async def segment(request: Request, parts: PartsDep, root_path: RootPath) -> Res
     if kind == b"multipart/form-data" and b"boundary" in options:
         return await _segment_upload(request, parts, root_path, options[b"boundary"])
     if kind == b"application/json":
-        asked = await _read_request(request)
-        job, model = await run_sync(_submit_known_image, parts, asked)
-        return accepted(job, model, root_path)
+        return await _segment_known(request, parts, root_path, await _read_request(request))
     raise HTTPException(
         415, f"expected multipart/form-data or application/json, got {kind.decode('latin-1') or 'none'}"
     )
@@ -115,14 +118,33 @@ async def _read_request(request: Request) -> SegmentRequest:
     return _checked(SegmentRequest, _parse_json(bytes(body), "body"), "body")
 
 
+async def _segment_known(request: Request, parts: Parts, root_path: str, asked: SegmentRequest) -> Response:
+    try:
+        job, model = await run_sync(_submit_known_image, parts, asked)
+    except QueueUnavailable as exc:
+        if asked.upload and parts.store.image(asked.upload).is_dir():
+            return on_queue_unavailable(request, exc, KEPT, image=asked.upload)
+        raise
+    return accepted(job, model, root_path)
+
+
 def _submit_known_image(parts: Parts, asked: SegmentRequest) -> tuple[Job, ModelManifest]:
-    """Raises UnknownImage, UnknownModel, BadModel, InvalidOption."""
+    """Raises UnknownImage, UnknownUpload, UploadUnfinished, UploadUsed, UnknownModel, BadModel, InvalidOption."""
     model = parts.shelf.manifest(asked.model)
-    source = parts.store.image_source(asked.image)
     check_options(asked.options, model)
-    if parts.store.image_zarr(asked.image).is_dir():
-        require_reading(parts.store, asked.image, asked.options.job_options().read)
-    return parts.jobs.submit(asked.image, source.name, asked.model, asked.options.job_options()), model
+    source = parts.store.image_source(asked.image) if asked.image else _finish_upload(parts, asked.upload or "")
+    image_id = asked.image or asked.upload or ""
+    if parts.store.image_zarr(image_id).is_dir():
+        require_reading(parts.store, image_id, asked.options.job_options().read)
+    return parts.jobs.submit(image_id, source.name, asked.model, asked.options.job_options()), model
+
+
+def _finish_upload(parts: Parts, upload_id: str) -> Path:
+    uploads = ResumableUploads(parts.store, parts.settings)
+    require_whole(uploads.find(upload_id))
+    parts.jobs.ping()
+    with locked(uploads.claim(upload_id)):
+        return uploads.finish(upload_id)
 
 
 # -- an image that arrives
@@ -175,8 +197,7 @@ async def _segment_upload(request: Request, parts: Parts, root_path: str, bounda
         return accepted(job, model, root_path)
     except QueueUnavailable as exc:
         kept = True
-        detail = "the queue does not answer; the upload is kept: name `image` in a JSON body to try again"
-        return on_queue_unavailable(request, exc, detail, image=form.upload.id)
+        return on_queue_unavailable(request, exc, KEPT, image=form.upload.id)
     finally:
         if not kept:
             with anyio.CancelScope(shield=True):

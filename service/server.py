@@ -18,6 +18,7 @@ from gigamask.queue.job_store import open_jobs
 from gigamask.settings import Settings
 from gigamask.store import Store
 from service.app import create_app
+from service.resumable import remove_expired_uploads
 from service.uploads import remove_stale_uploads
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -79,5 +80,7 @@ def build_config(settings: Settings, shutdown_s: int = SHUTDOWN_S) -> uvicorn.Co
 def run(settings: Settings, on_ready: Callable[[str], None] = say_url, shutdown_s: int = SHUTDOWN_S) -> None:
     """Serve until SIGTERM or SIGINT; what is under way then has `shutdown_s` seconds to end."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    remove_stale_uploads(Store(settings.store.absolute()), STALE_UPLOAD_S)
+    store = Store(settings.store.absolute())
+    remove_stale_uploads(store, STALE_UPLOAD_S)
+    remove_expired_uploads(store, settings.upload_expiry_s)
     Server(build_config(settings, shutdown_s), on_ready).run()

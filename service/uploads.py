@@ -22,6 +22,7 @@ from gigamask.store import Store, new_id
 
 MAX_NAME_BYTES = 200
 FREE_CHECK_BYTES = 64 * 1024**2
+DISK_FULL = "the store's disk is full; nothing of the upload was kept"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -42,13 +43,13 @@ def safe_name(client_name: str) -> str:
 
 
 @contextmanager
-def storage_errors() -> Iterator[None]:
+def storage_errors(detail: str = DISK_FULL) -> Iterator[None]:
     """A full disk becomes InsufficientStorage."""
     try:
         yield
     except OSError as exc:
         if exc.errno in NO_SPACE:
-            raise InsufficientStorage("the store's disk is full; nothing of the upload was kept") from exc
+            raise InsufficientStorage(detail) from exc
         raise
 
 
@@ -126,9 +127,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_stale_uploads(store: Store, older_than_s: float) -> int:
-    """Remove what a killed service left: uploads whose files nobody has written to for so long. Returns how many."""
+    """Remove what a killed service left: uploads whose files nobody has written to for so long. Returns how many.
+
+    Those that can be resumed are left to `service.resumable`.
+    """
     removed = 0
     for folder in (store.root / "uploads").glob("*"):
+        if (folder / "info.json").exists():
+            continue
         with suppress(FileNotFoundError):  # another replica may remove it too
             newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if time.time() - newest > older_than_s:
