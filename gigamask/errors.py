@@ -23,6 +23,7 @@ GigamaskError
 │   ├── UploadUnfinished     409 upload_unfinished     bytes are missing still
 │   └── UploadUsed           409 upload_used           the upload has become an image already
 ├── RegionFailed             500 region_failed         a region used up its attempts
+├── ExportFailed             500 export_failed         a file of a result could not be made
 └── QueueUnavailable         503 queue_unavailable     Redis does not answer
 
 A client is shown `code` and the message; whatever is not in this tree is shown as `internal` and nothing more.
@@ -134,6 +135,10 @@ class UploadUsed(Conflict):
 
 class RegionFailed(GigamaskError):
     code, status, title = "region_failed", 500, "A region failed"
+
+
+class ExportFailed(GigamaskError):
+    code, status, title = "export_failed", 500, "A file of a result could not be made"
 
 
 class QueueUnavailable(GigamaskError):

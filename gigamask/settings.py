@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     ingest_stall_s: Annotated[float, Field(gt=0, description="Longest time without a decoded row.")] = 60.0
     ingest_timeout_s: Annotated[float, Field(gt=0, description="Longest time for one image.")] = 24 * 3600.0
 
+    export_memory_bytes: Annotated[int, Field(gt=0, description="Data memory of a child that makes a file.")] = 2 * GIB
+
     lease_s: Annotated[float, Field(gt=0, description="A silent worker loses its work after this long.")] = 30.0
     max_attempts: Annotated[int, Field(ge=1, description="Deliveries of one message before it is dead.")] = 3
     inflight_regions: Annotated[int, Field(ge=1, description="Regions of one job in the queue at a time.")] = 64

@@ -6,6 +6,7 @@ images/<id>/read.json             how it was asked to be read
 images/<id>/image.zarr            its pyramid (image.zarr.<attempt>.partial, and .lock, while one is being written)
 jobs/<id>/job.json                the record
 jobs/<id>/mask.zarr               the result (mask.zarr.partial while it is being written)
+jobs/<id>/exports/                files made of it, on demand
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ class Store:
 
     def mask_zarr(self, job_id: str) -> Path:
         return self.job(job_id) / "mask.zarr"
+
+    def exports(self, job_id: str) -> Path:
+        return self.job(job_id) / "exports"
 
     def require_free(self, needed_bytes: int, spare_bytes: int) -> None:
         """Raises InsufficientStorage unless `needed_bytes` fit and `spare_bytes` remain."""
