@@ -130,7 +130,7 @@ def test_a_polygon_with_too_many_vertices_comes_in_parts_that_cover_the_same() -
 
 def test_what_is_held_is_bounded_by_rows_of_blocks_not_by_the_image() -> None:
     """A comb that hangs together over the whole height is handed out on the way."""
-    labels = np.zeros((4000, 64), np.uint8)
+    labels = np.zeros((3000, 64), np.uint8)
     labels[:, 1::2] = 1
     labels[0] = 1
     labels[::2, 0] = 1
