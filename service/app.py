@@ -12,7 +12,7 @@ from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
-from service import health, jobs, masks, models, page, problems, segment, tiles, tus
+from service import exports, health, jobs, masks, models, page, problems, segment, tiles, tus
 from service.draining import DrainRefused
 from service.parts import Parts
 from service.schemas import ProblemView
@@ -46,6 +46,7 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
         tus.router,
         jobs.router,
         masks.router,
+        exports.router,
         tiles.router,
         models.router,
         health.router,

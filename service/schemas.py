@@ -83,8 +83,8 @@ class JobView(BaseModel):
 
     eta_s: seconds until the last region; null while it cannot be told. no_data_px: pixels without data in the image.
     image: null until the file has been read. image_id: to segment the same image again without a second upload.
-    links: `self`; once the job has succeeded also `mask`, the root of the result's OME-Zarr, and `ozx`, the same in one
-    file.
+    links: `self`; once the job has succeeded also `mask`, the root of the result's OME-Zarr, `ozx`, the same in one
+    file, and `files`, the list of all that it can be had as.
     """
 
     id: str
@@ -235,7 +235,8 @@ def _area(job: Job, label: LabelClass) -> AreaView:
 
 def links(job: Job, root_path: str) -> dict[str, str]:
     here = {"self": f"{root_path}/jobs/{job.id}"}
-    published = {name: f"{here['self']}/mask.{end}" for name, end in (("mask", "zarr"), ("ozx", "ozx"))}
+    ends = (("mask", "mask.zarr"), ("ozx", "mask.ozx"), ("files", "files"))
+    published = {name: f"{here['self']}/{end}" for name, end in ends}
     return here | published if job.state is State.SUCCEEDED else here
 
 

@@ -140,6 +140,14 @@ def find_format(name: str) -> Format:
     raise NotFound(f"no format {name!r}; there are: {', '.join(entry.short for entry in FORMATS)}")
 
 
+def download_name(base: str, entry: Format) -> str:
+    """base: of the result, `slide-model`. -> `slide-model.ome.tif`, `slide-model-statistics.json`"""
+    kind, _, end = entry.name.partition(".")
+    if kind.startswith("mask"):
+        return f"{base}{kind.removeprefix('mask')}.{end}"
+    return f"{base}-{entry.name}"
+
+
 def export(
     root: Path,
     name: str,

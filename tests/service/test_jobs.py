@@ -91,7 +91,9 @@ async def test_a_finished_job_tells_everything(client: httpx.AsyncClient, jobs: 
         assert area == label.model_dump() | {"px": px, "area": px * 0.25, "unit": "um^2"}
     assert shown["no_data_px"] == int((labels == 255).sum())
     here = f"/jobs/{job.id}"
-    assert shown["links"] == {"self": here, "mask": f"{here}/mask.zarr", "ozx": f"{here}/mask.ozx"}
+    assert shown["links"] == {
+        "self": here, "mask": f"{here}/mask.zarr", "ozx": f"{here}/mask.ozx", "files": f"{here}/files",
+    }  # fmt: skip
     assert (shown["image"]["height"], shown["image_id"]) == (1100, job.image_id)
     assert shown["rate_mp_per_s"] > 0
 
