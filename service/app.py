@@ -12,13 +12,14 @@ from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
-from service import exports, health, jobs, masks, models, page, problems, segment, tiles, tus
+from service import events, exports, health, jobs, masks, models, page, problems, segment, tiles, tus
 from service.draining import DrainRefused
+from service.events import Streams
 from service.parts import Parts
 from service.schemas import ProblemView
 from service.tiles import Tiles
 
-READ_HEADERS = ["Range", "If-Range", "If-None-Match"]
+READ_HEADERS = ["Range", "If-Range", "If-None-Match", "Last-Event-ID"]
 WRITE_METHODS = ["POST", "PATCH", "DELETE"]
 SHOWN_HEADERS = ["Accept-Ranges", "Content-Length", "Content-Range", "ETag", "Location", "Retry-After"]
 DESCRIPTION = """\
@@ -40,11 +41,13 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
     )
     app.state.parts = Parts(settings, store, jobs_, shelf)
     app.state.tiles = Tiles(app.state.parts)
+    app.state.streams = Streams(app.state.parts)
     for router in (
         page.router,
         segment.router,
         tus.router,
         jobs.router,
+        events.router,
         masks.router,
         exports.router,
         tiles.router,

@@ -18,6 +18,7 @@ from gigamask.queue.job_store import open_jobs
 from gigamask.settings import Settings
 from gigamask.store import Store
 from service.app import create_app
+from service.events import close_streams
 from service.resumable import remove_expired_uploads
 from service.uploads import remove_stale_uploads
 
@@ -41,7 +42,11 @@ class Server(uvicorn.Server):
             self._on_ready(url_of(self.servers[0].sockets[0].getsockname()))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn cancels what will not end and lets the signal end the process; cancelled uploads clean up before."""
+        """uvicorn cancels what will not end and lets the signal end the process; cancelled uploads clean up before.
+
+        Streams of events end first: they would not by themselves.
+        """
+        close_streams(self.config.app)
         await super().shutdown(sockets)
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=CLEAN_UP_S)
