@@ -1,0 +1,124 @@
+// The files that a result can be had as. What does not lie there yet is made when asked for, and then fetched.
+
+import { ask, Problem, readLink, urlOf } from "./api.js";
+import { button, element, progressBar, say, setProgress, showProblem } from "./elements.js";
+import { bytes } from "./figures.js";
+
+const PAUSE_S = 1;
+const LONGEST_PAUSE_S = 10;
+
+export class Downloads {
+  #list = element("ul", { className: "file-list" });
+  #problem = element("div");
+  #told = null;
+  #rows = new Map();
+  #closing = new AbortController();
+
+  constructor() {
+    const title = element("h2", { textContent: "Downloads" });
+    this.element = element("section", { className: "panel downloads", "aria-label": "Downloads", hidden: true },
+      element("div", { className: "panel-head" }, title), this.#problem, this.#list);
+  }
+
+  close() {
+    this.#closing.abort();
+  }
+
+  async show(job) {
+    this.element.hidden = job.state !== "succeeded" || !job.links.files;
+    if (this.element.hidden || this.#told === job.id) return;
+    this.#told = job.id;
+    try {
+      const { files } = await readLink(job.links.files, this.#closing.signal);
+      this.#rows = new Map(files.map((file) => [file.name, new FileRow(file, this.#closing.signal)]));
+      this.#list.replaceChildren(...[...this.#rows.values()].map((row) => row.element));
+      showProblem(this.#problem, null);
+    } catch (problem) {
+      this.#told = null;
+      if (problem.name !== "AbortError") showProblem(this.#problem, problem);
+    }
+  }
+}
+
+class FileRow {
+  #file;
+  #signal;
+  #state = element("div", { className: "file-state" });
+  #problem = element("div", { role: "alert" });
+
+  constructor(file, signal) {
+    this.#file = file;
+    this.#signal = signal;
+    this.element = element("li", { data: { file: file.name } },
+      element("div", { className: "file-words" },
+        element("span", { className: "file-title", textContent: file.title }),
+        element("code", { textContent: file.name })),
+      this.#state, this.#problem);
+    this.#show(file);
+    if (file.state === "building") this.#prepare(false);
+  }
+
+  #show(file) {
+    this.#file = file;
+    this.element.dataset.state = file.state;
+    const how = { ready: () => this.#ready(), absent: () => this.#absent(), building: () => this.#building() };
+    this.#state.replaceChildren((how[file.state] ?? (() => this.#notOffered()))());
+  }
+
+  #ready() {
+    const { link, name, bytes: size } = this.#file;
+    const words = size ? bytes(size) : "Open";
+    const tree = name.endsWith(".zarr");
+    if (tree) return element("a", { className: "button small", href: urlOf(link).href, textContent: "Address", target: "_blank", rel: "noopener", "aria-label": `Address of ${name}` });
+    return element("a", { className: "button small", href: urlOf(link).href, download: "", textContent: words, "aria-label": `Download ${name}, ${words}` });
+  }
+
+  #absent() {
+    return button("Prepare", () => this.#prepare(true), { className: "small", "aria-label": `Prepare ${this.#file.name}` });
+  }
+
+  #building() {
+    const bar = progressBar(`Making ${this.#file.name}`);
+    setProgress(bar, this.#file.percent ?? null);
+    return element("span", { className: "file-building" }, element("span", { textContent: "Making it" }), bar);
+  }
+
+  #notOffered() {
+    const why = this.#file.why ?? this.#file.reason ?? "not offered for this result";
+    return element("span", { className: "muted file-why", textContent: why });
+  }
+
+  async #prepare(fetchAfter) {
+    const { name } = this.#file;
+    showProblem(this.#problem, null);
+    this.#show({ ...this.#file, state: "building" });
+    say(`${name} is being made`);
+    try {
+      const size = await this.#whenReady();
+      this.#show({ ...this.#file, state: "ready", bytes: size });
+      say(`${name} is ready`);
+      if (fetchAfter) this.#state.querySelector("a")?.click();
+    } catch (problem) {
+      if (problem.name === "AbortError") return;
+      this.#show({ ...this.#file, state: "absent" });
+      showProblem(this.#problem, problem);
+    }
+  }
+
+  /** Asks for one byte until there is one; answers the size of the whole. */
+  async #whenReady() {
+    for (;;) {
+      const answer = await ask(this.#file.link, { headers: { Accept: "*/*", Range: "bytes=0-0" }, signal: this.#signal });
+      if (answer.status !== 202) {
+        await answer.body?.cancel();
+        return Number(answer.headers.get("Content-Range")?.split("/")[1]) || Number(answer.headers.get("Content-Length")) || null;
+      }
+      const said = await answer.json().catch(() => ({}));
+      if (said.state === "failed") throw new Problem(202, said.code ?? "failed", said.detail ?? "it could not be made");
+      this.#show({ ...this.#file, state: "building", percent: said.percent ?? null });
+      await pause(Math.min(LONGEST_PAUSE_S, Number(answer.headers.get("Retry-After")) || PAUSE_S));
+    }
+  }
+}
+
+const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));

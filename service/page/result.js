@@ -1,0 +1,351 @@
+// A job, opened: its image with the mask over it, what there is, how much of it, and the files. Beside it another job.
+
+import { cancelJob, isFinal, readJob, readJobs } from "./api.js";
+import { Together } from "./compare.js";
+import { Details } from "./details.js";
+import { Downloads } from "./downloads.js";
+import { button, element, progressBar, say, setProgress, setText, showProblem } from "./elements.js";
+import { Feed } from "./feed.js";
+import { Legend } from "./legend.js";
+import { Pane } from "./pane.js";
+import { formatView } from "./permalink.js";
+import { Probe } from "./probe.js";
+import { progressWords, stateWord } from "./queue.js";
+import { RegionList } from "./regions.js";
+
+const LINK_PAUSE_MS = 300;
+const OPACITY = 0.6;
+
+export class Result {
+  #id;
+  #job = null;
+  #compared = null; // {job, pane, legend, feed}
+  #together = null;
+  #onState;
+  #onAgain;
+  #feed = null;
+  #linkTimer = null;
+  #closed = false;
+  #opacityBefore = OPACITY;
+  #probe = new Probe();
+  #downloads = new Downloads();
+  #details = new Details();
+
+  /** view: as from parseView. onState: the feed's. onAgain(job): segment its image once more. */
+  constructor(place, view, { onState, onAgain }) {
+    this.#id = view.job;
+    this.#onState = onState;
+    this.#onAgain = onAgain;
+    this.#build(place);
+    this.apply(view);
+    this.#begin(view);
+  }
+
+  // -- what it is made of
+
+  #build(place) {
+    this.pane = this.#newPane("Image and mask");
+    this.legend = new Legend("Classes", () => this.#looked());
+    this.regions = new RegionList((box) => this.#goTo(box));
+    this.title = element("h1", { textContent: "…", tabIndex: -1 });
+    this.chip = element("span", { className: "chip" });
+    this.problem = element("div", { role: "alert" });
+    this.panes = element("div", { className: "panes" }, this.pane.element);
+    this.compareChoice = element("select", { id: "compare", on: { change: () => this.#compare(this.compareChoice.value || null) } });
+    const stage = element("div", { className: "stage" }, this.panes, this.#statusBar());
+    const side = element("aside", { className: "side", "aria-label": "About this result" },
+      this.#progressPanel(), this.#layerPanel(), this.legend.element, (this.secondLegend = element("div")),
+      this.regions.element, this.#downloads.element, this.#details.element);
+    place.replaceChildren(this.#head(), this.problem, element("div", { className: "result-body" }, stage, side));
+  }
+
+  #newPane(name) {
+    return new Pane(name, {
+      onMove: (pane) => this.#moved(pane),
+      onPointer: (point) => this.#pointed(point),
+    });
+  }
+
+  #head() {
+    const compare = element("div", { className: "inline-field" }, element("label", { for: "compare", textContent: "Compare with" }), this.compareChoice);
+    return element("div", { className: "result-head" },
+      element("a", { href: "#", className: "button small back", textContent: "Jobs", "aria-label": "Back to the jobs" }),
+      element("div", { className: "result-title" }, this.title, this.chip),
+      element("div", { className: "result-actions" }, compare,
+        (this.again = button("Segment again", () => this.#onAgain(this.#job), { className: "small", disabled: true })),
+        button("Copy link", (event) => this.#copyLink(event.currentTarget), { className: "small" })));
+  }
+
+  #statusBar() {
+    const zoom = (text, label, act) => button(text, act, { className: "square small", "aria-label": label });
+    this.zoomText = element("span", { className: "zoom-text" });
+    return element("div", { className: "status-bar" }, this.#probe.element,
+      element("div", { className: "zoom-buttons" }, this.zoomText,
+        zoom("−", "Zoom out", () => this.pane.zoomBy(1 / 1.5)), zoom("+", "Zoom in", () => this.pane.zoomBy(1.5)),
+        button("Fit", () => this.#fit(), { className: "small", "aria-label": "Show the whole image" })));
+  }
+
+  #progressPanel() {
+    this.bar = progressBar("Progress");
+    this.words = element("p", { className: "job-progress" });
+    this.cancel = button("Cancel", () => this.#cancel(), { className: "small" });
+    this.progress = element("section", { className: "panel running", "aria-label": "Progress", hidden: true },
+      this.bar, element("div", { className: "row" }, this.words, this.cancel));
+    return this.progress;
+  }
+
+  #layerPanel() {
+    this.slider = element("input", { type: "range", id: "opacity", min: "0", max: "100", step: "1", on: { input: () => this.#looked() } });
+    this.opacityText = element("output", { for: "opacity" });
+    return element("section", { className: "panel", "aria-label": "Mask" },
+      element("div", { className: "slider-row" }, element("label", { for: "opacity", textContent: "Mask opacity" }), this.slider, this.opacityText));
+  }
+
+  // -- the job and its news
+
+  async #begin(view) {
+    try {
+      this.#take(await readJob(this.#id));
+    } catch (problem) {
+      setText(this.title, "No such result");
+      showProblem(this.problem, problem);
+      return;
+    }
+    if (this.#closed) return;
+    this.title.focus({ preventScroll: true });
+    this.#feed = this.#follow(this.#job, (job) => this.#take(job));
+    await this.#offerOthers();
+    if (view.compared) await this.#compare(view.compared);
+  }
+
+  /** A feed for a job that goes on; none for one that has ended. */
+  #follow(job, take) {
+    if (isFinal(job)) return null;
+    const feed = new Feed(`jobs/${job.id}/events`, {
+      onJob: (news) => {
+        take(news);
+        if (isFinal(news)) feed.close();
+      },
+      poll: async () => {
+        const news = await readJob(job.id);
+        take(news);
+        if (isFinal(news)) feed.close();
+      },
+      onState: this.#onState,
+    });
+    feed.open();
+    return feed;
+  }
+
+  #take(job) {
+    if (this.#closed) return;
+    if (this.#job && this.#job.state !== job.state) say(`${job.file_name}: ${stateWord(job)}`);
+    this.#job = job;
+    document.title = `${job.file_name} · Gigamask`;
+    setText(this.title, job.file_name);
+    setText(this.chip, stateWord(job));
+    this.chip.dataset.state = job.state;
+    this.again.disabled = !job.image;
+    this.#showProgress(job);
+    showProblem(this.problem, job.error);
+    setText(this.pane.title, job.model);
+    this.legend.show(job.areas);
+    this.regions.show(job);
+    this.#downloads.show(job);
+    this.#details.show(job);
+    this.pane.show(job);
+  }
+
+  #showProgress(job) {
+    this.progress.hidden = isFinal(job);
+    setProgress(this.bar, job.percent);
+    setText(this.words, progressWords(job));
+  }
+
+  async #cancel() {
+    try {
+      this.#take(await cancelJob(this.#id));
+      this.title.focus();
+    } catch (problem) {
+      showProblem(this.problem, problem);
+    }
+  }
+
+  // -- how it looks, and where
+
+  /** From a permalink. */
+  apply(view) {
+    this.legend.set(view.hidden, view.colors);
+    this.#setOpacity(view.opacity ?? OPACITY);
+    if (view.x !== null && view.y !== null && view.zoom) this.pane.view = { x: view.x, y: view.y, zoom: view.zoom };
+    if (this.#job && view.compared !== (this.#compared?.job.id ?? null)) this.#compare(view.compared);
+  }
+
+  get opacity() {
+    return Number(this.slider.value) / 100;
+  }
+
+  #setOpacity(value) {
+    this.slider.value = String(Math.round(Math.min(1, Math.max(0, value)) * 100));
+    this.#looked();
+  }
+
+  changeOpacity(by) {
+    this.#setOpacity(this.opacity + by);
+  }
+
+  toggleMask() {
+    if (this.opacity > 0) this.#opacityBefore = this.opacity;
+    this.#setOpacity(this.opacity > 0 ? 0 : this.#opacityBefore);
+  }
+
+  toggleClass(index) {
+    this.legend.toggle(index);
+  }
+
+  focusPane() {
+    this.pane.canvas.focus();
+  }
+
+  chooseCompared() {
+    this.compareChoice.focus();
+  }
+
+  #looked() {
+    setText(this.opacityText, `${this.slider.value}%`);
+    this.slider.setAttribute("aria-valuetext", `${this.slider.value} percent`);
+    const { opacity } = this;
+    this.pane.look = { opacity, hidden: new Set(this.legend.hidden), colors: new Map(this.legend.colors) };
+    const other = this.#compared;
+    if (other) other.pane.look = { opacity, hidden: new Set(other.legend.hidden), colors: new Map(other.legend.colors) };
+    this.#linkSoon();
+  }
+
+  #moved(pane) {
+    this.#together?.follow(pane);
+    if (pane === this.pane) {
+      setText(this.zoomText, `${zoomWords(pane.view.zoom)}`);
+      this.#linkSoon();
+    }
+    if (document.activeElement === pane.canvas && pane.canvas.matches(":focus-visible")) this.#pointed(pane.centre, pane);
+  }
+
+  #pointed(point, pane = this.pane) {
+    const job = pane.job;
+    if (!job?.links.mask_dzi) return;
+    this.#probe.show(job, point, (label) => this.legend.colorOf(label));
+  }
+
+  #fit() {
+    this.pane.unmark();
+    this.#together?.lead(this.pane);
+    this.pane.showAll();
+  }
+
+  #goTo(box) {
+    this.#together?.lead(this.pane);
+    this.pane.showBox(box);
+    say("The view moved to the region");
+  }
+
+  // -- the link to this view
+
+  get view() {
+    const where = this.pane.view ?? { x: null, y: null, zoom: null };
+    return { job: this.#id, ...where, opacity: this.opacity, hidden: this.legend.hidden, colors: this.legend.colors, compared: this.#compared?.job.id ?? null };
+  }
+
+  #linkSoon() {
+    clearTimeout(this.#linkTimer);
+    this.#linkTimer = setTimeout(() => this.#link(), LINK_PAUSE_MS);
+  }
+
+  #link() {
+    if (!this.#closed && this.#job) history.replaceState(null, "", formatView(this.view));
+  }
+
+  async #copyLink(from) {
+    this.#link();
+    const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
+    say(copied ? "Link copied" : "The link is in the address bar");
+    setText(from, copied ? "Copied" : "It is in the address bar");
+    setTimeout(() => setText(from, "Copy link"), 2000);
+  }
+
+  // -- beside it
+
+  async #offerOthers() {
+    const { jobs } = await readJobs("jobs?limit=200").catch(() => ({ jobs: [] }));
+    const others = jobs.filter((job) => job.id !== this.#id && job.links.image_dzi);
+    const same = others.filter((job) => job.image_id === this.#job.image_id);
+    const rest = others.filter((job) => job.image_id !== this.#job.image_id);
+    this.compareChoice.replaceChildren(element("option", { value: "", textContent: "nothing" }));
+    for (const [title, group] of [["This image", same], ["Other images", rest]]) {
+      if (group.length) this.compareChoice.append(element("optgroup", { label: title }, ...group.map(optionOf)));
+    }
+  }
+
+  async #compare(id) {
+    this.#stopComparing();
+    if (id) {
+      try {
+        this.#startComparing(await readJob(id));
+      } catch (problem) {
+        showProblem(this.problem, problem);
+      }
+    }
+    this.compareChoice.value = this.#compared?.job.id ?? "";
+    this.#linkSoon();
+  }
+
+  #startComparing(job) {
+    if (this.#closed) return;
+    const pane = this.#newPane("Compared image and mask");
+    const legend = new Legend(`Classes of ${job.model}`, () => this.#looked());
+    this.#compared = { job, pane, legend, feed: null };
+    this.#together = new Together(this.pane, pane);
+    this.panes.classList.add("two");
+    this.panes.append(pane.element);
+    this.secondLegend.replaceChildren(legend.element);
+    setText(pane.title, job.image_id === this.#job.image_id ? job.model : `${job.file_name} · ${job.model}`);
+    const take = (news) => this.#takeCompared(news);
+    take(job);
+    this.#compared.feed = this.#follow(job, take);
+    this.#looked();
+  }
+
+  async #takeCompared(job) {
+    if (!this.#compared || this.#compared.pane.job?.id === undefined && this.#compared.job.id !== job.id) return;
+    this.#compared.job = job;
+    this.#compared.legend.show(job.areas);
+    await this.#compared.pane.show(job);
+    if (this.#together && this.pane.isOpen && this.#compared?.pane.isOpen) this.#together.align();
+  }
+
+  #stopComparing() {
+    this.#compared?.feed?.close();
+    this.#compared?.pane.close();
+    this.#compared?.pane.element.remove();
+    this.#compared = this.#together = null;
+    this.panes.classList.remove("two");
+    this.secondLegend.replaceChildren();
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#linkTimer);
+    this.#feed?.close();
+    this.#stopComparing();
+    this.#downloads.close();
+    this.#probe.clear();
+    this.pane.close();
+  }
+}
+
+function optionOf(job) {
+  return element("option", { value: job.id, textContent: `${job.file_name} · ${job.model}${isFinal(job) ? "" : " (running)"}` });
+}
+
+function zoomWords(zoom) {
+  return zoom >= 1 ? `${Number(zoom.toPrecision(3))}×` : `${Number((100 * zoom).toPrecision(3))}%`;
+}
