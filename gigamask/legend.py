@@ -25,6 +25,11 @@ class Legend:
 
     classes: tuple[LabelClass, ...]
 
+    def entry(self, label: int) -> LabelClass:
+        """The label's class, or a grey one of its own where it has none."""
+        known = (entry for entry in self.classes if entry.id == label)
+        return next(known, None) or LabelClass(id=label, name=f"label {label}", color="#808080")
+
     def palette(self) -> NDArray[np.uint8]:
         """(256, 4) RGBA: row i is the colour of label i."""
         rows = np.full((NO_DATA + 1, 4), (128, 128, 128, 255), np.uint8)

@@ -87,6 +87,7 @@ def later(module: str, function: str) -> Write:
 
 
 COLORS = frozenset({"colors"})
+OUTLINES = COLORS | {"simplify_px", "roi", "min_area_px", "level"}
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -104,6 +105,22 @@ FORMATS: tuple[Format, ...] = (
         "image/tiff; application=geotiff; profile=cloud-optimized",
         later("cog", "write_cog"),
         takes=COLORS,
+    ),
+    Format(
+        "mask.geojson",
+        "geojson",
+        "Polygons for QuPath (pixels), or for QGIS in the image's CRS",
+        "application/geo+json",
+        later("geojson", "write_geojson"),
+        takes=OUTLINES,
+    ),
+    Format(
+        "mask.geojson.gz",
+        "geojson-gz",
+        "The same polygons, compressed",
+        "application/gzip",
+        later("geojson", "write_geojson_gz"),
+        takes=OUTLINES,
     ),
     Format(
         "overlay.png",

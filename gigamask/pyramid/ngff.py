@@ -81,7 +81,7 @@ def class_areas(manifest: ModelManifest, areas_px: dict[int, int], info: ImageIn
     ]
 
 
-def physical_area(pixels: int, info: ImageInfo) -> dict[str, float]:
+def physical_area(pixels: float, info: ImageInfo) -> dict[str, float]:
     """{"area_um2": ...}, {"area_m2": ...} or {}."""
     if info.pixel_area is None:
         return {}

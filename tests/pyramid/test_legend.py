@@ -33,6 +33,11 @@ def test_no_data_is_transparent_and_a_label_without_a_class_grey() -> None:
     ]  # fmt: skip
 
 
+def test_a_label_has_its_class_or_a_grey_one() -> None:
+    assert Legend(CLASSES).entry(1) == CLASSES[1]
+    assert Legend(CLASSES).entry(7) == LabelClass(id=7, name="label 7", color="#808080")
+
+
 def test_colours_change_and_names_stay() -> None:
     changed = Legend(CLASSES).recolored(parse_colors("1:FF8800"))
     assert [(c.name, c.color) for c in changed.classes] == [("sea", "#0000ff"), ("land", "#ff8800")]
