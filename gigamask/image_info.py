@@ -57,6 +57,11 @@ class ImageInfo(BaseModel):
         """In `unit` squared."""
         return self.pixel_size[0] * self.pixel_size[1] if self.pixel_size and self.unit else None
 
+    @property
+    def lies_on_earth(self) -> bool:
+        """Whether its pixels have coordinates, in a CRS that may be unknown."""
+        return self.georeference is not None and self.georeference.transform is not None
+
 
 class ReadOptions(BaseModel):
     """How to read an image where its file says too little.

@@ -53,6 +53,10 @@ def _always(_result: Result) -> str | None:
     return None
 
 
+def _on_earth(result: Result) -> str | None:
+    return None if result.info.lies_on_earth else "the image has no geo-reference; mask.geojson has it in pixels"
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """name: of the file, below `/jobs/{id}/files`. short: in `gigamask export --format`.
@@ -120,6 +124,15 @@ FORMATS: tuple[Format, ...] = (
         "The same polygons, compressed",
         "application/gzip",
         later("geojson", "write_geojson_gz"),
+        takes=OUTLINES,
+    ),
+    Format(
+        "mask.gpkg",
+        "geopackage",
+        "GeoPackage of the polygons in the image's CRS (QGIS, ArcGIS)",
+        "application/geopackage+sqlite3",
+        later("geopackage", "write_geopackage"),
+        offered=_on_earth,
         takes=OUTLINES,
     ),
     Format(

@@ -13,16 +13,17 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from gigamask.image_info import Georeference, ImageInfo
+from gigamask.image_info import ImageInfo
 
 Points = NDArray[np.float64]
+Transform = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """transform: pixels to the CRS, in GDAL's order, or None: pixels stay. decimals: to a thousandth of a pixel."""
 
-    transform: tuple[float, float, float, float, float, float] | None = None
+    transform: Transform | None = None
     decimals: int = 0
 
     def place(self, polygon: shapely.Geometry) -> shapely.Geometry:
@@ -42,19 +43,14 @@ PIXELS = Frame()
 
 
 def frame_of(info: ImageInfo) -> Frame:
-    if not lies_on_earth(info):
+    place = info.georeference
+    if place is None or place.transform is None:
         return PIXELS
-    assert info.georeference is not None and info.georeference.transform is not None
-    return Frame(info.georeference.transform, _decimals(info.georeference))
+    return Frame(place.transform, _decimals(place.transform))
 
 
-def lies_on_earth(info: ImageInfo) -> bool:
-    return info.georeference is not None and info.georeference.transform is not None
-
-
-def _decimals(place: Georeference) -> int:
-    assert place.transform is not None
-    _, dx, rx, _, ry, dy = place.transform
+def _decimals(transform: Transform) -> int:
+    _, dx, rx, _, ry, dy = transform
     side = max(math.hypot(dx, ry), math.hypot(rx, dy), 1e-12)
     return max(0, 3 - math.floor(math.log10(side)))
 

@@ -23,7 +23,7 @@ import shapely
 
 from gigamask.exports.catalog import ExportOptions, Progress, write_options
 from gigamask.exports.crs import crs_of
-from gigamask.exports.frames import Frame, frame_of, lies_on_earth, rings_of
+from gigamask.exports.frames import Frame, frame_of, rings_of
 from gigamask.exports.polygons import Outline, trace_result
 from gigamask.image_info import ImageInfo
 from gigamask.legend import Legend
@@ -53,7 +53,7 @@ def write_geojson_gz(result: Result, target: Path, options: ExportOptions, progr
 def _write(result: Result, stream: IO[bytes] | gzip.GzipFile, options: ExportOptions, progress: Progress) -> None:
     legend = result.legend.recolored(options.colors)
     outlines = trace_result(result, options, progress)
-    if lies_on_earth(result.info):
+    if result.info.lies_on_earth:
         describe: Callable[[Outline], Members] = partial(_flat, legend, result.info)
     else:
         kind, outlines = _kind_of(outlines)
@@ -69,7 +69,7 @@ def _write(result: Result, stream: IO[bytes] | gzip.GzipFile, options: ExportOpt
 
 def _collection(result: Result, options: ExportOptions) -> Members:
     """`crs`, if any, and what else a reader may want to know, as one foreign member."""
-    found = _crs_member(result.info) if lies_on_earth(result.info) else {}
+    found = _crs_member(result.info) if result.info.lies_on_earth else {}
     about: Members = {"software": f"gigamask {software_version()}", "model": result.provenance["model"]["name"]}
     about |= {"level": options.level, "simplify_px": options.simplify_px, "min_area_px": options.min_area_px}
     if result.info.offset_px != (0, 0):
