@@ -83,7 +83,8 @@ class JobView(BaseModel):
 
     eta_s: seconds until the last region; null while it cannot be told. no_data_px: pixels without data in the image.
     image: null until the file has been read. image_id: to segment the same image again without a second upload.
-    links: `self`; once the job has succeeded also `mask`, the root of the result's OME-Zarr, `ozx`, the same in one
+    links: `self`, `events`; `image_dzi`, `regions` and, unless the job failed, `mask_dzi` once the image has been read,
+    as far as it can be looked at; once the job has succeeded also `mask`, the root of the result's OME-Zarr, `ozx`, the same in one
     file, and `files`, the list of all that it can be had as.
     """
 
@@ -234,10 +235,14 @@ def _area(job: Job, label: LabelClass) -> AreaView:
 
 
 def links(job: Job, root_path: str) -> dict[str, str]:
-    here = {"self": f"{root_path}/jobs/{job.id}"}
-    ends = (("mask", "mask.zarr"), ("ozx", "mask.ozx"), ("files", "files"))
-    published = {name: f"{here['self']}/{end}" for name, end in ends}
-    return here | published if job.state is State.SUCCEEDED else here
+    ends = {"self": "", "events": "/events"}
+    if job.image is not None and job.stage is not Stage.INGEST:
+        ends |= {"image_dzi": "/image.dzi", "regions": "/regions"}
+        if job.state in (State.RUNNING, State.SUCCEEDED):
+            ends["mask_dzi"] = "/mask.dzi"
+    if job.state is State.SUCCEEDED:
+        ends |= {"mask": "/mask.zarr", "ozx": "/mask.ozx", "files": "/files"}
+    return {name: f"{root_path}/jobs/{job.id}{end}" for name, end in ends.items()}
 
 
 def view_model(manifest: ModelManifest, root_path: str) -> ModelView:
