@@ -12,10 +12,11 @@ from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
-from service import events, exports, health, jobs, masks, models, page, problems, segment, tiles, tus
+from service import events, exports, health, jobs, masks, models, page, problems, regions, segment, tiles, tus
 from service.draining import DrainRefused
 from service.events import Streams
 from service.parts import Parts
+from service.regions import Grounds
 from service.schemas import ProblemView
 from service.tiles import Tiles
 
@@ -42,6 +43,7 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
     app.state.parts = Parts(settings, store, jobs_, shelf)
     app.state.tiles = Tiles(app.state.parts)
     app.state.streams = Streams(app.state.parts)
+    app.state.grounds = Grounds()
     for router in (
         page.router,
         segment.router,
@@ -51,6 +53,7 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
         masks.router,
         exports.router,
         tiles.router,
+        regions.router,
         models.router,
         health.router,
         problems.router,

@@ -84,8 +84,8 @@ class JobView(BaseModel):
     eta_s: seconds until the last region; null while it cannot be told. no_data_px: pixels without data in the image.
     image: null until the file has been read. image_id: to segment the same image again without a second upload.
     links: `self`, `events`; `image_dzi`, `regions` and, unless the job failed, `mask_dzi` once the image has been read,
-    as far as it can be looked at; once the job has succeeded also `mask`, the root of the result's OME-Zarr, `ozx`, the same in one
-    file, and `files`, the list of all that it can be had as.
+    as far as it can be looked at; once the job has succeeded also `mask`, the root of the result's OME-Zarr, `ozx`,
+    the same in one file, and `files`, the list of all that it can be had as.
     """
 
     id: str

@@ -92,7 +92,9 @@ async def test_a_finished_job_tells_everything(client: httpx.AsyncClient, jobs: 
     assert shown["no_data_px"] == int((labels == 255).sum())
     here = f"/jobs/{job.id}"
     assert shown["links"] == {
-        "self": here, "mask": f"{here}/mask.zarr", "ozx": f"{here}/mask.ozx", "files": f"{here}/files",
+        "self": here, "events": f"{here}/events", "regions": f"{here}/regions",
+        "image_dzi": f"{here}/image.dzi", "mask_dzi": f"{here}/mask.dzi",
+        "mask": f"{here}/mask.zarr", "ozx": f"{here}/mask.ozx", "files": f"{here}/files",
     }  # fmt: skip
     assert (shown["image"]["height"], shown["image_id"]) == (1100, job.image_id)
     assert shown["rate_mp_per_s"] > 0
@@ -104,7 +106,7 @@ async def test_a_failed_job_says_why(client: httpx.AsyncClient, jobs: JobStore, 
     shown = (await client.get(f"/jobs/{job.id}")).json()
     assert shown["state"] == "failed"
     assert shown["error"] == {"code": "region_failed", "detail": "region 3 used up 3 attempts", "region": 3}
-    assert list(shown["links"]) == ["self"]
+    assert list(shown["links"]) == ["self", "events"]
 
 
 async def test_jobs_come_newest_first_page_by_page(client: httpx.AsyncClient, jobs: JobStore, store: Store) -> None:
