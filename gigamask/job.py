@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gigamask.image_info import ImageInfo, ReadOptions
 from gigamask.roi import Roi
+from gigamask.sieve import LARGEST_MIN_OBJECT_PX
 
 Background = Literal["keep", "skip"]
 Resolution = Literal["model", "native"]
@@ -64,7 +65,7 @@ class JobOptions(BaseModel):
     background: Background = "keep"
     resolution: Resolution = "model"
     overlap: Overlap = "none"
-    min_object_px: Annotated[int, Field(ge=0)] = 0
+    min_object_px: Annotated[int, Field(ge=0, le=LARGEST_MIN_OBJECT_PX)] = 0
     probabilities: bool = False
 
 

@@ -100,7 +100,7 @@ class Plan:
     @property
     def grid(self) -> tuple[int, int]:
         """Regions down, regions across."""
-        return -(-self.shape[0] // self.region_px), -(-self.shape[1] // self.region_px)
+        return region_grid(self.shape, self.region_px)
 
     @property
     def region_count(self) -> int:
@@ -155,6 +155,11 @@ class Plan:
 
     def regions(self) -> Iterator[Region]:
         return (self.region(index) for index in range(self.region_count))
+
+
+def region_grid(shape: tuple[int, int], region_px: int) -> tuple[int, int]:
+    """Regions down, regions across."""
+    return -(-shape[0] // region_px), -(-shape[1] // region_px)
 
 
 def half_steps(total: int, tile_px: int) -> list[int]:

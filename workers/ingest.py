@@ -29,6 +29,10 @@ from gigamask.errors import (
     UnsupportedImage,
 )
 from gigamask.image_info import ImageInfo, ReadOptions
+from gigamask.job import JobOptions
+from gigamask.manifest import ModelManifest
+from gigamask.plan import plan_job
+from gigamask.roi import roi_in_pixels
 from gigamask.settings import Settings
 from gigamask.store import attempt, require_free, sweep_attempts
 
@@ -79,6 +83,19 @@ def _published_info(zarr_root: Path) -> ImageInfo:
 def inspect(path: Path, read: ReadOptions, settings: Settings) -> ImageInfo:
     """What `ingest` would make of the file, from its header alone; in the same guarded child."""
     return _run_child(path, None, read, settings, None, None)
+
+
+def check_choices(path: Path, manifest: ModelManifest, options: JobOptions, settings: Settings) -> None:
+    """What the header can tell of options that an image may not have, before it is read at length.
+
+    Raises InvalidOption where it lacks the size of its pixels, or the region of interest lies outside; BadImage ...
+    """
+    if (options.resolution == "native" or manifest.pixel_size is None) and options.roi is None:
+        return
+    info = inspect(path, options.read, settings)
+    plan_job(info, manifest, options)
+    if options.roi is not None:
+        roi_in_pixels(options.roi, info)
 
 
 def _run_child(

@@ -18,10 +18,11 @@ from gigamask.errors import BadImage, Conflict, GigamaskError, RegionFailed
 from gigamask.image_info import ImageInfo
 from gigamask.job import JobOptions, Stage
 from gigamask.manifest import NO_DATA, ModelManifest
-from gigamask.plan import Plan, plan_regions
+from gigamask.plan import Plan, plan_job, plan_regions
 from gigamask.pyramid import ngff
 from gigamask.pyramid.image import ImagePyramid
-from gigamask.pyramid.mask import MaskWriter, mask_folder
+from gigamask.pyramid.mask import region_writer
+from gigamask.selection import Selection, select
 from gigamask.settings import Settings
 from gigamask.store import partial, publish
 from model.predictors import RegionPredictor, load_predictor
@@ -128,6 +129,7 @@ class _Run:
         self._source, self._out, self._options, self._settings = source, out, options, settings
         self._predictor, self._journal, self._progress = predictor, journal, progress
         self._root = partial(out)
+        self._selection: Selection | None = None
         self._seconds: dict[str, float] = {}
         self._segmented_px = 0
         self._started = time.perf_counter()
@@ -141,7 +143,8 @@ class _Run:
         self._resume()
         with self._timed(Stage.INGEST):
             image = self._ingest()
-        plan = plan_regions(image.info.shape, self._manifest, self._options.region_px)
+        plan = plan_job(image.info, self._manifest, self._options)
+        self._selection = select(image, plan, self._options)
         with self._timed(Stage.SEGMENT):
             self._segment(image, plan)
         with self._timed(Stage.ASSEMBLE):
@@ -179,7 +182,7 @@ class _Run:
     def _mask_key(self) -> Key:
         return {
             "model": self._manifest.model_dump(mode="json"),
-            "region_px": self._options.region_px,
+            "options": self._options.model_dump(mode="json", exclude={"read"}),
             "engine": self._settings.engine,
             "device": self._settings.device,
             "software": ngff.software_version(),
@@ -188,15 +191,16 @@ class _Run:
     def _ingest(self) -> ImagePyramid:
         """The image lands in `partial(out)` by a rename of its own."""
         if not (self._root / "zarr.json").is_file():
-            from workers.ingest import ingest
+            from workers.ingest import check_choices, ingest
 
+            check_choices(self._source, self._manifest, self._options, self._settings)
             tell = self._tell(Stage.INGEST)
             ingest(self._source, self._root, self._options.read, self._settings, tell)
             tell(1.0)
         return ImagePyramid(self._root)
 
     def _segment(self, image: ImagePyramid, plan: Plan) -> None:
-        mask = MaskWriter(mask_folder(self._root, self._manifest.name), plan)
+        mask = region_writer(self._root, self._manifest.name, plan, self._options)
         mask.create()
         tell = self._tell(Stage.SEGMENT, image.info)
 
@@ -212,7 +216,7 @@ class _Run:
             tell(done_px / all_px)
 
         todo = (
-            RegionWork(region, image, mask, self._predictor)
+            RegionWork(region, image, mask, self._predictor, selection=self._selection)
             for region in plan.regions()
             if region.index not in finished
         )

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from gigamask.errors import BadImage, DecodeTimeout
 from gigamask.image_info import ImageInfo
-from gigamask.job import Job, Stage
-from gigamask.plan import Plan, plan_regions
+from gigamask.job import Job, SelectionSummary, Stage
+from gigamask.plan import Plan, plan_job
 from gigamask.queue.record import reading_path, require_reading, write_reading
 from gigamask.queue.stream import Delivery
 from gigamask.store import partial
@@ -37,14 +37,16 @@ def _ingest(worker: Worker, delivery: Delivery) -> None:
     worker.jobs.start(job.id)
     info = _pyramid(worker, job, delivery)
     plan = job_plan(worker, job, info)
+    selection = _select(worker, job, plan)
     _create_mask(worker, job, plan)
-    if not worker.jobs.start_segment(job.id, info, plan.region_px, plan.region_count):
+    told = worker.jobs.start_segment(job.id, info, plan.region_px, plan.region_count, plan.scale, selection)
+    if not told:
         discard_remains(worker, job.id)  # it was cancelled, and its mask begun after the discard
 
 
 def job_plan(worker: Worker, job: Job, info: ImageInfo) -> Plan:
     """Raises UnknownModel, BadModel or InvalidOption."""
-    return plan_regions(info.shape, worker.shelf.manifest(job.model), job.region_px or job.options.region_px)
+    return plan_job(info, worker.shelf.manifest(job.model), job.options, job.region_px)
 
 
 def _pyramid(worker: Worker, job: Job, delivery: Delivery) -> ImageInfo:
@@ -67,9 +69,10 @@ def _pyramid(worker: Worker, job: Job, delivery: Delivery) -> ImageInfo:
 
 
 def _read(worker: Worker, job: Job, delivery: Delivery, root: Path) -> ImageInfo:
-    from workers.ingest import IngestStopped, ingest
+    from workers.ingest import IngestStopped, check_choices, ingest
 
     source = worker.store.image_source(job.image_id)
+    check_choices(source, worker.shelf.manifest(job.model), job.options, worker.settings)
     log.info("reading %s for job %s", source.name, job.id)
     tell = Teller(lambda fraction: worker.jobs.note_ingest(job.id, fraction))
     stop = Stop(lambda: worker.is_cancelled(delivery), worker.stopping)
@@ -79,10 +82,19 @@ def _read(worker: Worker, job: Job, delivery: Delivery, root: Path) -> ImageInfo
         raise (Stopped if worker.stopping.is_set() else Interrupted) from exc
 
 
+def _select(worker: Worker, job: Job, plan: Plan) -> SelectionSummary | None:
+    """Raises InvalidOption where the region of interest does not fit the image."""
+    from gigamask.pyramid.image import ImagePyramid
+    from gigamask.selection import select
+
+    found = select(ImagePyramid(worker.store.image_zarr(job.image_id)), plan, job.options)
+    return found.summary if found else None
+
+
 def _create_mask(worker: Worker, job: Job, plan: Plan) -> None:
     """Before the regions are queued, so that a region never has to make what it writes into."""
-    from gigamask.pyramid.mask import MaskWriter, mask_folder
+    from gigamask.pyramid.mask import region_writer
 
     target = worker.store.mask_zarr(job.id)
     if not target.exists():
-        MaskWriter(mask_folder(partial(target), job.model), plan).create()
+        region_writer(partial(target), job.model, plan, job.options).create()

@@ -17,8 +17,9 @@ from gigamask.manifest import MANIFEST_NAME
 from gigamask.plan import Plan, Region
 from gigamask.pyramid.arrays import Pixels
 from gigamask.pyramid.image import ImagePyramid
-from gigamask.pyramid.mask import MaskWriter, mask_folder
+from gigamask.pyramid.mask import MaskWriter, region_folder
 from gigamask.queue.stream import Delivery
+from gigamask.selection import Selection, select
 from gigamask.store import partial
 from model.predictors import RegionPredictor, load_predictor
 from workers.queue_ingest import job_plan
@@ -64,7 +65,7 @@ class WatchedMask(MaskWriter):
     """Writes only while somebody wants it."""
 
     def __init__(self, root: Path, plan: Plan, is_wanted: Callable[[], bool]) -> None:
-        super().__init__(root, plan)
+        super().__init__(root, plan, plan.region_levels)
         self._is_wanted = is_wanted
 
     def write_region(self, region: Region, labels: Pixels) -> None:
@@ -80,6 +81,7 @@ class _OpenJob:
     image: ImagePyramid
     mask: WatchedMask
     model: Path
+    selection: Selection | None
 
 
 class _Table:
@@ -97,19 +99,21 @@ class _Table:
             raise Interrupted
         job = _recent(self._jobs, delivery.job_id, self._open, OPEN_JOBS)
         predictor = self._predictor(job.model)
-        return RegionWork(job.plan.region(delivery.region), job.image, job.mask, predictor, delivery)
+        region = job.plan.region(delivery.region)
+        return RegionWork(region, job.image, job.mask, predictor, delivery, job.selection)
 
     def _open(self, job_id: str) -> _OpenJob:
         worker = self._worker
         job = worker.jobs.get(job_id)
         image = ImagePyramid(worker.store.image_zarr(job.image_id))
         plan = job_plan(worker, job, image.info)
-        root = mask_folder(partial(worker.store.mask_zarr(job_id)), job.model)
+        root = region_folder(partial(worker.store.mask_zarr(job_id)), job.model, job.options)
 
         def is_wanted() -> bool:
             return worker.jobs.state(job_id) == (State.RUNNING, Stage.SEGMENT)
 
-        return _OpenJob(plan, image, WatchedMask(root, plan, is_wanted), worker.shelf.folder(job.model))
+        mask, model = WatchedMask(root, plan, is_wanted), worker.shelf.folder(job.model)
+        return _OpenJob(plan, image, mask, model, select(image, plan, job.options))
 
     def _predictor(self, folder: Path) -> RegionPredictor:
         """Loaded again where the manifest was changed."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,15 @@ from gigamask.plan import Region
 from gigamask.pyramid.arrays import Pixels
 from gigamask.pyramid.image import ImagePyramid
 from gigamask.pyramid.mask import MaskWriter
+from gigamask.pyramid.working import read_working, spread
+from gigamask.selection import Selection
 from model.predictors import RegionPredictor
 
+if TYPE_CHECKING:
+    from gigamask.pyramid.probabilities import ProbabilityWriter
+
 Outcome = NDArray[np.int64] | None
-"""Pixels of the region by label, (256,), 255 = no data; or SKIPPED: no pixel is valid, and nothing is written."""
+"""Pixels of the region by label, (256,), 255 = no data; or SKIPPED: no pixel is to be labelled, nothing is written."""
 
 SKIPPED: Outcome = None
 
@@ -37,13 +42,19 @@ def areas_of(region: Region, outcome: Outcome) -> dict[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class RegionWork:
-    """token: the caller's own, handed back with the outcome."""
+    """token: the caller's own, handed back with the outcome. selection: None = all. probabilities: None = none."""
 
     region: Region
     image: ImagePyramid
     mask: MaskWriter
     predictor: RegionPredictor
     token: Any = None
+    selection: Selection | None = None
+    probabilities: ProbabilityWriter | None = None
+
+    @property
+    def scale(self) -> float:
+        return self.mask.plan.scale
 
 
 Done = Callable[[RegionWork, Outcome], None]
@@ -60,12 +71,22 @@ class StageSeconds:
 
 
 @dataclass(frozen=True, slots=True)
+class _Window:
+    """region: with the tiles that are run. pixels: (C, h, w) of its window. kept: (h, w) of its box: is labelled."""
+
+    region: Region
+    pixels: Pixels
+    kept: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class _InHand:
-    """window: (C, h, w) of the region's window; None where the region has no valid pixel. labels: (h, w) of its box."""
+    """window: None where nothing is to be labelled. labels: (h, w), probabilities: (K, h, w), of the region's work."""
 
     work: RegionWork
-    window: Pixels | None = None
+    window: _Window | None = None
     labels: Pixels | None = None
+    probabilities: Pixels | None = None
     error: Exception | None = None
 
 
@@ -113,17 +134,27 @@ def _read_next(items: Iterator[RegionWork | None], seconds: StageSeconds) -> _In
         seconds.read += time.perf_counter() - started
 
 
-def _read(work: RegionWork) -> Pixels | None:
-    window = work.image.read(work.region.window)
-    return window if _validity(window, work.region).any() else None
+def _read(work: RegionWork) -> _Window | None:
+    region, kept = work.region, np.ones(work.region.box.shape, np.bool_)
+    if work.selection:
+        region, kept = work.selection.narrow(region), work.selection.kept(region)
+    if not region.tiles or not kept.any():
+        return None
+    pixels = read_working(work.image, region.window, work.scale)
+    if len(pixels) == 4:
+        kept &= _validity(work, region, pixels)
+    return _Window(region, pixels, kept) if kept.any() else None
 
 
-def _validity(window: Pixels, region: Region) -> NDArray[np.bool_]:
-    """(h, w) of the region's box."""
-    if len(window) == 3:
-        return np.ones(region.box.shape, np.bool_)
-    rows, columns = region.box.within(region.window).slices
-    return window[3, rows, columns] > 0
+def _validity(work: RegionWork, region: Region, pixels: Pixels) -> NDArray[np.bool_]:
+    """(h, w) of the region's box, as level 0 has it."""
+    box, window = region.box, region.window
+    if work.scale == 1 and window.union(box) == window:
+        valid = pixels[3][box.within(window).slices]
+    else:
+        valid = work.image.read(box)[3]
+    found: NDArray[np.bool_] = valid > 0
+    return found
 
 
 def _predict(loaded: _InHand, seconds: StageSeconds) -> _InHand:
@@ -132,7 +163,10 @@ def _predict(loaded: _InHand, seconds: StageSeconds) -> _InHand:
         return loaded
     started = time.perf_counter()
     try:
-        return _InHand(work, window, work.predictor.predict(window[:3], work.region))
+        if work.probabilities is None:
+            return _InHand(work, window, work.predictor.predict(window.pixels[:3], window.region))
+        labels, probabilities = work.predictor.predict_scored(window.pixels[:3], window.region)
+        return _InHand(work, window, labels, probabilities)
     except Exception as exc:
         return _InHand(work, error=exc)
     finally:
@@ -154,9 +188,13 @@ def _finish(predicted: _InHand, done: Done, failed: Failed, seconds: StageSecond
 
 
 def _write(predicted: _InHand) -> Outcome:
-    if predicted.window is None or predicted.labels is None:
+    work, window = predicted.work, predicted.window
+    if window is None or predicted.labels is None:
         return SKIPPED
-    work = predicted.work
-    labels = np.where(_validity(predicted.window, work.region), predicted.labels, np.uint8(NO_DATA))
+    labels = spread(predicted.labels, work.region, work.scale)
+    labels = np.where(window.kept, labels, np.uint8(NO_DATA))
     work.mask.write_region(work.region, labels)
+    if work.probabilities is not None and predicted.probabilities is not None:
+        probabilities = spread(predicted.probabilities, work.region, work.scale)
+        work.probabilities.write_region(work.region, np.where(window.kept, probabilities, np.uint8(0)))
     return np.bincount(labels.ravel(), minlength=256)

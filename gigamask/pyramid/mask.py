@@ -1,7 +1,8 @@
 """The mask's pyramid: labels, one shard a region, so that no two writers ever meet in one file.
 
 A mask lies in `labels/<model name>` of its image's root. A region writes its shards of the levels down to one chunk;
-above, one writer builds each level from the one below. Regions never written read as NO_DATA.
+above, one writer builds each level from the one below. Regions never written read as NO_DATA. Where small objects are
+to be taken away, regions write into `raw/<model name>` of the unfinished tree, and assembling makes the mask of that.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from gigamask.geometry import Box, level_shape
+from gigamask.job import JobOptions
 from gigamask.manifest import NO_DATA
 from gigamask.plan import CHUNK_PX, Plan, Region
 from gigamask.pyramid.arrays import Layout, LevelReader, LevelWriter, Pixels, create_level
 from gigamask.pyramid.halve import halve_mode
 from gigamask.pyramid.ngff import LABEL_AXES
+
+RAW = "raw"
 
 # Upper levels are halved in squares of this many pixels of the result: a few MiB, whatever a shard holds.
 STEP_PX = 1024
@@ -24,6 +28,17 @@ STEP_PX = 1024
 
 def mask_folder(zarr_root: Path, model_name: str) -> Path:
     return zarr_root / "labels" / model_name
+
+
+def region_folder(zarr_root: Path, model_name: str, options: JobOptions) -> Path:
+    """Where regions write: the mask itself, or beside it what small objects are still to be taken from."""
+    return zarr_root / RAW / model_name if options.min_object_px else mask_folder(zarr_root, model_name)
+
+
+def region_writer(zarr_root: Path, model_name: str, plan: Plan, options: JobOptions) -> MaskWriter:
+    """Of the folder that `region_folder` names; the levels that regions do not write are the mask's alone."""
+    levels = plan.region_levels if options.min_object_px else None
+    return MaskWriter(region_folder(zarr_root, model_name, options), plan, levels)
 
 
 def mask_layout(plan: Plan, level: int) -> Layout:
@@ -34,13 +49,15 @@ def mask_layout(plan: Plan, level: int) -> Layout:
 class MaskWriter:
     """Writes into the folder `mask_folder` names. Several processes may each have one, for different regions."""
 
-    def __init__(self, root: Path, plan: Plan) -> None:
+    def __init__(self, root: Path, plan: Plan, levels: int | None = None) -> None:
+        """levels: how many there are; None = all of the plan's."""
         self.root, self.plan = root, plan
-        self._levels = [LevelWriter(root / str(k), mask_layout(plan, k)) for k in range(plan.levels)]
+        count = plan.levels if levels is None else levels
+        self._levels = [LevelWriter(root / str(k), mask_layout(plan, k)) for k in range(count)]
 
     def create(self) -> None:
         """Write the arrays' metadata. Raises ValueError where arrays of another plan are there."""
-        for level in range(self.plan.levels):
+        for level in range(len(self._levels)):
             create_level(self.root / str(level), mask_layout(self.plan, level))
 
     def write_region(self, region: Region, labels: Pixels) -> None:

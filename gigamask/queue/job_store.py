@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 
 from gigamask.errors import Conflict, UnknownJob
 from gigamask.image_info import ImageInfo
-from gigamask.job import Job, JobOptions, Problem, Stage, State
+from gigamask.job import Job, JobOptions, Problem, RegionOutcomes, SelectionSummary, Stage, State
+from gigamask.plan import region_grid
+from gigamask.pyramid.ngff import read_attributes
 from gigamask.queue import keys, scripts
 from gigamask.queue.connection import Connection, Word
 from gigamask.queue.record import read_hash, read_record, to_hash, write_record
@@ -66,6 +68,29 @@ class JobStore:
             raise Conflict(f"job {job_id} is {self.get(job_id).state} already")
         return self.get(job_id)
 
+    def outcomes(self, job_id: str) -> RegionOutcomes:
+        """What became of each region. Raises UnknownJob, or Conflict before the image has been read.
+
+        Of a job that succeeded the published mask tells; of one that failed, no more is known than what failed.
+        """
+        job = self.get(job_id)
+        if job.image is None or job.region_px is None:
+            raise Conflict(f"job {job_id} has no regions before its image has been read")
+        marked, skipped = self._marked(job)
+        failed = {job.error.region} if job.error and job.error.region is not None else set()
+        grid = region_grid(job.image.shape, job.region_px)
+        return RegionOutcomes(job.region_px, grid, marked - skipped, skipped, frozenset(failed))
+
+    def _marked(self, job: Job) -> tuple[frozenset[int], frozenset[int]]:
+        """The regions that were told, and those of them that were skipped."""
+        if job.state is State.SUCCEEDED:
+            from gigamask.pyramid.mask import mask_folder
+
+            own = read_attributes(mask_folder(self._store.mask_zarr(job.id), job.model))["gigamask"]
+            return frozenset(range(job.regions_total)), frozenset(own.get("skipped_regions", ()))
+        told, skipped = self._connection.run(scripts.SET_BITS, [keys.regions(job.id), keys.skipped(job.id)])
+        return frozenset(told), frozenset(skipped)
+
     def ping(self) -> None:
         self._connection.call("PING")
 
@@ -85,12 +110,22 @@ class JobStore:
         """fraction: of the image's rows, in [0, 1]."""
         self._connection.run(scripts.NOTE_INGEST, [keys.job(job_id)], ["ingest_fraction", min(1.0, max(0.0, fraction))])
 
-    def start_segment(self, job_id: str, info: ImageInfo, region_px: int, total: int) -> bool:
+    def start_segment(
+        self,
+        job_id: str,
+        info: ImageInfo,
+        region_px: int,
+        total: int,
+        scale: float = 1.0,
+        selection: SelectionSummary | None = None,
+    ) -> bool:
         """Ingest is done: queue the first window of `total` regions. False when it did so before, or is final."""
         fields: dict[str, Word] = {
-            "image": info.model_dump_json(), "region_px": region_px, "ingest_fraction": 1.0,
+            "image": info.model_dump_json(), "region_px": region_px, "scale": scale, "ingest_fraction": 1.0,
             "segment_started_at": _now().isoformat(),
         }  # fmt: skip
+        if selection is not None:
+            fields["selection"] = selection.model_dump_json()
         words = [job_id, total, self._window, *_flat(fields)]
         started = self._connection.run(
             scripts.START_SEGMENT, [keys.job(job_id), keys.work(Stage.SEGMENT)], words
@@ -109,15 +144,18 @@ class JobStore:
         stages = [keys.work(Stage.SEGMENT), keys.work(Stage.ASSEMBLE)]
         words = [job_id, index, "skipped" if skipped else "done", *_flat(counts)]
         told = self._connection.run(
-            scripts.COMPLETE_REGION, [keys.job(job_id), keys.regions(job_id), *stages], words
+            scripts.COMPLETE_REGION, [keys.job(job_id), keys.regions(job_id), keys.skipped(job_id), *stages], words
         )  # fmt: skip
         if told == 1:
             self._keep_if_assembling(job_id)
         return bool(told >= 0)
 
-    def succeed(self, job_id: str) -> bool:
-        """The mask is published. False when the job is final already, or was not in assemble."""
-        return self._finish(job_id, State.SUCCEEDED)
+    def succeed(self, job_id: str, areas_px: Mapping[int, int] | None = None) -> bool:
+        """The mask is published. areas_px: of all labels, where they are not what the regions counted.
+
+        False when the job is final already, or was not in assemble.
+        """
+        return self._finish(job_id, State.SUCCEEDED, areas_px=areas_px)
 
     def fail(self, job_id: str, problem: Problem) -> bool:
         """False when the job is final already."""
@@ -154,9 +192,17 @@ class JobStore:
         words = [job.id, job.created_at.timestamp(), int(not job.state.final), *_flat(to_hash(fresh))]
         return bool(self._connection.run(scripts.CREATE, names, words))
 
-    def _finish(self, job_id: str, state: State, problem: Problem | None = None) -> bool:
-        names = [keys.job(job_id), keys.regions(job_id), keys.work(Stage.ASSEMBLE)]
-        words = [job_id, state, _now().isoformat(), problem.model_dump_json() if problem else ""]
+    def _finish(
+        self, job_id: str, state: State, problem: Problem | None = None, areas_px: Mapping[int, int] | None = None
+    ) -> bool:
+        names = [keys.job(job_id), keys.regions(job_id), keys.skipped(job_id), keys.work(Stage.ASSEMBLE)]
+        words = [
+            job_id,
+            state,
+            _now().isoformat(),
+            problem.model_dump_json() if problem else "",
+            *_flat(areas_px or {}),
+        ]
         told = self._connection.run(scripts.FINISH, names, words)
         return self._kept(job_id, max(0, told))
 

@@ -22,8 +22,8 @@ from gigamask.store import Store
 log = logging.getLogger(__name__)
 
 _FIXED = {"id", "image_id", "file_name", "model", "options", "created_at"}
-_PLAIN = ("state", "stage", "started_at", "segment_started_at", "finished_at", "region_px", "ingest_fraction")
-_JSON = ("image", "error")
+_PLAIN = ("state", "stage", "started_at", "segment_started_at", "finished_at", "region_px", "scale", "ingest_fraction")
+_JSON = ("image", "error", "selection")
 _COUNTERS = {"total": "regions_total", "done": "regions_done", "skipped": "regions_skipped"}
 _AREA = "area:"
 

@@ -117,7 +117,8 @@ for index = 0, fed - 1 do redis.call('XADD', KEYS[2], '*', 'job', ARGV[1], 'regi
 return 1
 """
 
-# KEYS job, bitmap, segment stream, assemble stream. ARGV job id, region, `done` or `skipped`, then label, pixels ...
+# KEYS job, bitmap, bitmap of the skipped, segment stream, assemble stream.
+# ARGV job id, region, `done` or `skipped`, then label, pixels ...
 # -> 1 counted, 0 counted before, -1 the job is no longer in this stage.
 COMPLETE_REGION = """
 local job = redis.call('HMGET', KEYS[1], 'state', 'stage', 'total', 'next')
@@ -125,21 +126,42 @@ if job[1] ~= 'running' or job[2] ~= 'segment' then return -1 end
 if redis.call('SETBIT', KEYS[2], ARGV[2], 1) == 1 then return 0 end
 for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], 'area:' .. ARGV[i], ARGV[i + 1]) end
 redis.call('HINCRBY', KEYS[1], ARGV[3], 1)
+if ARGV[3] == 'skipped' then redis.call('SETBIT', KEYS[3], ARGV[2], 1) end
 local total, following = tonumber(job[3]), tonumber(job[4])
 if following < total then
-  redis.call('XADD', KEYS[3], '*', 'job', ARGV[1], 'region', following)
+  redis.call('XADD', KEYS[4], '*', 'job', ARGV[1], 'region', following)
   redis.call('HSET', KEYS[1], 'next', following + 1)
 end
 local counts = redis.call('HMGET', KEYS[1], 'done', 'skipped')
 if tonumber(counts[1]) + tonumber(counts[2]) == total then
   redis.call('HSET', KEYS[1], 'stage', 'assemble')
   redis.call('HINCRBY', KEYS[1], 'version', 1)
-  redis.call('XADD', KEYS[4], '*', 'job', ARGV[1], 'act', 'assemble')
+  redis.call('XADD', KEYS[5], '*', 'job', ARGV[1], 'act', 'assemble')
 end
 return 1
 """
 
-# KEYS job, bitmap, assemble stream. ARGV job id, state, finished_at, error or ''.
+# KEYS bitmap ... -> of each bitmap, the places that are set.
+SET_BITS = """
+local found = {}
+for k, name in ipairs(KEYS) do
+  found[k] = {}
+  local bytes = redis.call('GET', name) or ''
+  for i = 1, #bytes do
+    local byte = string.byte(bytes, i)
+    for bit = 0, 7 do
+      if byte >= 2 ^ (7 - bit) then
+        byte = byte - 2 ^ (7 - bit)
+        table.insert(found[k], (i - 1) * 8 + bit)
+      end
+    end
+  end
+end
+return found
+"""
+
+# KEYS job, bitmap, bitmap of the skipped, assemble stream. ARGV job id, state, finished_at, error or '', then label,
+# pixels ... where they are not what the regions counted.
 # -> 1, 0 the job was final or not ready to succeed, -1 no such job. What was begun is discarded unless it succeeded.
 FINISH = """
 local job = redis.call('HMGET', KEYS[1], 'state', 'stage')
@@ -148,9 +170,10 @@ if job[1] ~= 'queued' and job[1] ~= 'running' then return 0 end
 if ARGV[2] == 'succeeded' and job[2] ~= 'assemble' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'finished_at', ARGV[3])
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[4]) end
+for i = 5, #ARGV, 2 do redis.call('HSET', KEYS[1], 'area:' .. ARGV[i], ARGV[i + 1]) end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
-redis.call('DEL', KEYS[2])
-if ARGV[2] ~= 'succeeded' then redis.call('XADD', KEYS[3], '*', 'job', ARGV[1], 'act', 'discard') end
+redis.call('DEL', KEYS[2], KEYS[3])
+if ARGV[2] ~= 'succeeded' then redis.call('XADD', KEYS[4], '*', 'job', ARGV[1], 'act', 'discard') end
 return 1
 """
 

@@ -53,9 +53,15 @@ class Canvas:
         labels = scores.argmax(axis=0).astype(np.uint8)  # no division by a positive number changes it
         self.labels[at] = labels if weights is None else np.where(weights > 0, labels, NO_DATA)
         if self.probabilities is not None:
-            mean = scores if weights is None else scores / np.maximum(weights, np.float32(LEAST_WEIGHT))
+            mean: Scores = scores if weights is None else _divide(scores, weights)
             found = softmax(mean)
             self.probabilities[:, *at] = found if weights is None else np.where(weights > 0, found, 0)
+
+
+def _divide(sums: Scores, weights: Scores) -> Scores:
+    """Where nothing was added, 0."""
+    mean: Scores = np.divide(sums, np.maximum(weights, LEAST_WEIGHT), dtype=np.float32)
+    return mean
 
 
 def softmax(scores: Scores) -> Bytes:
