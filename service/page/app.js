@@ -10,7 +10,7 @@ import { Submission } from "./submission.js";
 import { installTheme } from "./theme.js";
 import { UploadList } from "./uploads.js";
 
-const FEED_WORDS = { live: "Live", polling: "Live, by asking", offline: "No connection", connecting: "Connecting" };
+const FEED_WORDS = { live: "Live", polling: "Polling", offline: "No connection", connecting: "Connecting", over: "" };
 
 const submission = new Submission({ upload: (file, request) => uploads.add(file, request), onJob: (job) => queue.update(job) });
 const queue = new Queue((job) => submission.learn(job));

@@ -1,6 +1,6 @@
 // The files that a result can be had as. What does not lie there yet is made when asked for, and then fetched.
 
-import { ask, Problem, readLink, urlOf } from "./api.js";
+import { ask, readLink, urlOf } from "./api.js";
 import { button, element, progressBar, say, setProgress, showProblem } from "./elements.js";
 import { bytes } from "./figures.js";
 
@@ -79,12 +79,12 @@ class FileRow {
 
   #building() {
     const bar = progressBar(`Making ${this.#file.name}`);
-    setProgress(bar, this.#file.percent ?? null);
+    setProgress(bar, percentOf(this.#file));
     return element("span", { className: "file-building" }, element("span", { textContent: "Making it" }), bar);
   }
 
   #notOffered() {
-    const why = this.#file.why ?? this.#file.reason ?? "not offered for this result";
+    const why = this.#file.why ?? "not offered for this result";
     return element("span", { className: "muted file-why", textContent: why });
   }
 
@@ -114,11 +114,13 @@ class FileRow {
         return Number(answer.headers.get("Content-Range")?.split("/")[1]) || Number(answer.headers.get("Content-Length")) || null;
       }
       const said = await answer.json().catch(() => ({}));
-      if (said.state === "failed") throw new Problem(202, said.code ?? "failed", said.detail ?? "it could not be made");
-      this.#show({ ...this.#file, state: "building", percent: said.percent ?? null });
+      this.#show({ ...this.#file, state: "building", fraction: said.fraction });
       await pause(Math.min(LONGEST_PAUSE_S, Number(answer.headers.get("Retry-After")) || PAUSE_S));
     }
   }
 }
+
+/** null until something can be told. */
+const percentOf = (file) => (file.fraction ? 100 * file.fraction : null);
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));

@@ -47,9 +47,8 @@ function classMark({ name, color }) {
 }
 
 function figuresOf(model) {
-  const tile = `tiles of ${model.tile_px} px`;
-  const view = model.alpha > 1 ? `, each seen with ${model.alpha * model.tile_px} px around it` : "";
-  return `${tile}${view} · ${pixelSize(model.pixel_size)}`;
+  const view = model.alpha > 1 ? ` within ${model.alpha * model.tile_px} px of surroundings` : "";
+  return `Tiles of ${model.tile_px} px${view}; ${pixelSize(model.pixel_size)}`;
 }
 
 function pixelSize(size) {

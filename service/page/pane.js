@@ -12,8 +12,17 @@ const REFRESH_MS = 1200; // at most one reload of a running job's mask in this t
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+/** OpenSeadragon adds a style of its own, which the policy refuses, unless an element of this name is marked so. */
+function standInForStyle() {
+  if (document.querySelector("style[data-openseadragon-mobile-css]")) return;
+  const mark = document.createElementNS("about:stand-in", "style");
+  mark.setAttribute("data-openseadragon-mobile-css", "true");
+  document.head.append(mark);
+}
+
 /** An OpenSeadragon viewer as this page wants it: no buttons, our own keys, nothing but its canvas. */
 export function makeViewer(host) {
+  standInForStyle();
   const viewer = new OpenSeadragon.Viewer({
     element: host,
     drawer: "canvas",
@@ -162,6 +171,7 @@ export class Pane {
       const { links } = this.#job;
       const [image, mask] = await Promise.all([readPyramid(links.image_dzi, signal), readPyramid(links.mask_dzi, signal)]);
       this.#item = await this.#addImage(image);
+      this.viewport.resize(new OpenSeadragon.Point(this.host.clientWidth, this.host.clientHeight), false);
       this.#layer = new MaskLayer(this.#viewer, mask, this.#look.opacity);
       if (this.#wanted) this.view = this.#wanted;
       else this.viewport.goHome(true);

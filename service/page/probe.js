@@ -16,6 +16,7 @@ export class Probe {
 
   constructor() {
     this.element = element("p", { className: "probe", id: "probe" }, this.#place, this.#color, this.#name);
+    this.clear();
   }
 
   /** point: {x, y} in level-0 pixels, or null. color(label): as the legend shows it. */

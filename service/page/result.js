@@ -120,7 +120,10 @@ export class Result {
 
   /** A feed for a job that goes on; none for one that has ended. */
   #follow(job, take) {
-    if (isFinal(job)) return null;
+    if (isFinal(job)) {
+      if (job.id === this.#id) this.#onState("over");
+      return null;
+    }
     const feed = new Feed(`jobs/${job.id}/events`, {
       onJob: (news) => {
         take(news);
