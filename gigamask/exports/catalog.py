@@ -136,6 +136,22 @@ FORMATS: tuple[Format, ...] = (
         takes=OUTLINES,
     ),
     Format(
+        "statistics.json",
+        "statistics",
+        "Area and share of each class, in the image and in each area of a region of interest",
+        "application/json",
+        later("statistics", "write_json"),
+        takes=frozenset({"roi"}),
+    ),
+    Format(
+        "statistics.csv",
+        "statistics-csv",
+        "The same as a table, one row an area and class",
+        "text/csv; charset=utf-8",
+        later("statistics", "write_csv"),
+        takes=frozenset({"roi"}),
+    ),
+    Format(
         "overlay.png",
         "overlay",
         "The image with its classes over it, at most 2048 pixels a side",
