@@ -43,12 +43,6 @@ class Tissue:
     share: float
     mask: Mask
 
-    def touches(self, box: Box) -> bool:
-        """Whether a pixel of the mask that reaches into the level-0 box is tissue."""
-        side = 1 << self.level
-        part = Box(box.y0 // side, box.x0 // side, -(-box.y1 // side), -(-box.x1 // side))
-        return bool(self.mask[part.slices].any())
-
 
 def find_tissue(image: ImagePyramid) -> Tissue:
     """On the finest level whose longest side is at most LONGEST_PX: a second of time, and 100 MB at most."""

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from gigamask.geometry import Box
 from gigamask.image_info import Georeference, ReadOptions
 from gigamask.pyramid.image import ImagePyramid
 from gigamask.settings import Settings
@@ -111,17 +110,6 @@ def test_the_level_is_the_finest_that_is_small_enough(tmp_path: Path) -> None:
     tissue = tissue_of(tmp_path, painted((64, 2 * LONGEST_PX + 1), PINK))
     assert tissue.level == 2
     assert tissue.mask.shape == (16, LONGEST_PX // 2 + 1)
-    assert tissue.touches(Box(0, 2 * LONGEST_PX, 64, 2 * LONGEST_PX + 1))
-
-
-def test_a_box_touches_tissue_if_any_pixel_that_reaches_into_it_is_tissue() -> None:
-    mask = np.zeros((10, 10), np.bool_)
-    mask[3, 5] = True
-    tissue = Tissue(2, 30, "otsu-chroma", 0.01, mask)
-    assert tissue.touches(Box(15, 23, 16, 24))
-    assert tissue.touches(Box(0, 0, 13, 21))
-    assert not tissue.touches(Box(0, 0, 12, 40))
-    assert not tissue.touches(Box(12, 24, 16, 40))
 
 
 @pytest.mark.skipif(not SLIDE.is_file(), reason="needs ../shared/data/slides")
