@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,6 +50,23 @@ SampleRange = Annotated[
 RegionSide = Annotated[
     int | None, typer.Option("--region-px", help="Side of a region (512 to 4096); the labels do not depend on it.")
 ]
+Roi = Annotated[
+    str | None,
+    typer.Option("--roi", help="Region of interest: x,y,width,height in pixels, or a GeoJSON file. Outside: no data."),
+]
+Background = Annotated[
+    Literal["keep", "skip"], typer.Option("--background", help="skip: tiles without tissue are not run.")
+]
+Resolution = Annotated[
+    Literal["model", "native"],
+    typer.Option("--resolution", help="Pixels as large as the model was trained at, or as they are."),
+]
+Overlap = Annotated[
+    Literal["none", "half", "gaussian"],
+    typer.Option("--overlap", help="Average overlapping tiles: four times the work."),
+]
+MinObject = Annotated[int, typer.Option("--min-object-px", min=0, help="Smaller objects take the label around them.")]
+Probabilities = Annotated[bool, typer.Option("--probabilities", help="Keep the probability of every class.")]
 Server = Annotated[str, typer.Option("--server", "-s", envvar="GIGAMASK_SERVER", help="URL of the service.")]
 
 LOCAL_SERVER = "http://127.0.0.1:8000"
@@ -68,6 +85,12 @@ def segment(
     region_px: RegionSide = None,
     pixel_size_um: PixelSize = None,
     sample_range: SampleRange = None,
+    roi: Roi = None,
+    background: Background = "keep",
+    resolution: Resolution = "model",
+    overlap: Overlap = "none",
+    min_object_px: MinObject = 0,
+    probabilities: Probabilities = False,
 ) -> None:
     """Segment one image in this process, without a queue.
 
@@ -81,7 +104,17 @@ def segment(
     settings = Settings().model_copy(update={name: value for name, value in changed.items() if value is not None})
     give_back_freed_memory()
     with told_errors(as_json):
-        options = job_options(region_px, pixel_size_um, sample_range)
+        options = job_options(
+            region_px,
+            pixel_size_um,
+            sample_range,
+            roi,
+            background=background,
+            resolution=resolution,
+            overlap=overlap,
+            min_object_px=min_object_px,
+            probabilities=probabilities,
+        )
         report = segment_with_progress(image, model, out_path, options, settings, overwrite=overwrite)
         print_report(report, as_json=as_json)
 
@@ -142,17 +175,30 @@ def submit(
     region_px: RegionSide = None,
     pixel_size_um: PixelSize = None,
     sample_range: SampleRange = None,
+    roi: Roi = None,
+    background: Background = "keep",
+    resolution: Resolution = "model",
+    overlap: Overlap = "none",
+    min_object_px: MinObject = 0,
+    probabilities: Probabilities = False,
 ) -> None:
     """Upload an image to a service and start a job."""
     from cli.remote import follow, print_job, upload
+    from cli.segment import read_roi
 
     fields = {
         "model": model,
         "region_px": region_px,
         "pixel_size_um": pixel_size_um,
         "sample_range": sample_range and ",".join(map(str, sample_range)),
+        "background": background,
+        "resolution": resolution,
+        "overlap": overlap,
+        "min_object_px": min_object_px,
+        "probabilities": probabilities,
     }
     with told_errors(as_json):
+        fields["roi"] = roi and read_roi(roi)
         job = upload(server, image, {name: str(value) for name, value in fields.items() if value is not None})
         if wait:
             job = follow(server, job["id"])

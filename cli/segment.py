@@ -15,6 +15,7 @@ from gigamask.errors import InvalidOption
 from gigamask.image_info import ReadOptions
 from gigamask.job import JobOptions, Stage
 from gigamask.manifest import ModelShelf
+from gigamask.roi import parse_roi
 from gigamask.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,15 +35,30 @@ def segment_with_progress(
 
 
 def job_options(
-    region_px: int | None, pixel_size_um: float | None, sample_range: tuple[float, float] | None
+    region_px: int | None,
+    pixel_size_um: float | None,
+    sample_range: tuple[float, float] | None,
+    roi: str | None = None,
+    **choices: object,
 ) -> JobOptions:
-    """Raises InvalidOption."""
+    """roi: as `read_roi` takes it. choices: other fields of JobOptions, by name. Raises InvalidOption."""
     try:
         read = ReadOptions(pixel_size_um=pixel_size_um, sample_range=sample_range)
+        region = None if roi is None else parse_roi(read_roi(roi))
+        return JobOptions.model_validate({"region_px": region_px, "read": read, "roi": region, **choices})
     except ValidationError as exc:
         wrong = exc.errors()[0]
         raise InvalidOption(f"{wrong['loc'][0]}: {wrong['msg']}, got {wrong['input']!r}") from exc
-    return JobOptions(region_px=region_px, read=read)
+
+
+def read_roi(text: str) -> str:
+    """`x,y,width,height`, GeoJSON, or what the file of that name holds. Raises InvalidOption."""
+    if not text.lower().endswith((".json", ".geojson")):
+        return text
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidOption(f"region of interest: {text} cannot be read: {exc}") from exc
 
 
 class _Stages:
@@ -73,7 +89,7 @@ def print_report(report: SegmentReport, *, as_json: bool) -> None:
     out.print(table)
     err.print(
         f"{report.width} x {report.height} px ({report.megapixels:.1f} MP) in {report.seconds:.1f} s, "
-        f"{report.megapixels_per_s:.2f} MP/s; {report.regions_skipped} of {report.regions_total} regions had no data"
+        f"{report.megapixels_per_s:.2f} MP/s; {report.regions_skipped} of {report.regions_total} regions were skipped"
     )
     out.print(f"{report.out}", soft_wrap=True)
 

@@ -16,7 +16,7 @@ from gigamask.errors import BadUpload
 
 FILE_FIELD = "file"
 MAX_PARTS = 16
-MAX_FIELD_BYTES = 8 * 1024
+MAX_FIELD_BYTES = 512 * 1024
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4 * 1024
 

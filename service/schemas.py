@@ -11,8 +11,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from gigamask.image_info import ImageInfo, ReadOptions
-from gigamask.job import Job, JobOptions, Problem, Stage, State
+from gigamask.job import (
+    Background,
+    Job,
+    JobOptions,
+    Overlap,
+    Problem,
+    Resolution,
+    SelectionSummary,
+    Stage,
+    State,
+)
 from gigamask.manifest import NO_DATA, LabelClass, ModelManifest, PixelSize
+from gigamask.roi import parse_roi
+from gigamask.sieve import LARGEST_MIN_OBJECT_PX
 
 INGEST_SHARE, SEGMENT_SHARE = 0.15, 0.80  # of `percent`; assembling is the rest
 RETRY_AFTER_S = (1, 30)
@@ -20,7 +32,7 @@ AREA_UNITS = {"micrometer": "um^2", "meter": "m^2"}
 
 
 class SegmentOptions(BaseModel):
-    """How to read and cut the image; none of it is needed for an ordinary image."""
+    """How to read the image, and what to do with it; none of it is needed for an ordinary image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,10 +46,30 @@ class SegmentOptions(BaseModel):
     region_px: Annotated[
         int | None, Field(description="Side of a region: 512, 1024, 2048 or 4096. The labels do not depend on it.")
     ] = None
+    roi: Annotated[
+        str | dict[str, Any] | None,
+        Field(description="Region of interest: `x,y,width,height` in pixels, or GeoJSON. Outside it is no data."),
+    ] = None
+    background: Annotated[
+        Background, Field(description="skip: tiles without tissue, or without data, are not run and are no data.")
+    ] = "keep"
+    resolution: Annotated[
+        Resolution, Field(description="model: pixels as large as the model was trained at; native: the image's own.")
+    ] = "model"
+    overlap: Annotated[
+        Overlap, Field(description="half, gaussian: tiles overlap by half and are averaged; four times the work.")
+    ] = "none"
+    min_object_px: Annotated[
+        int, Field(ge=0, le=LARGEST_MIN_OBJECT_PX, description="Smaller objects take the label around them.")
+    ] = 0
+    probabilities: Annotated[bool, Field(description="Keep the probability of every class, 0..255.")] = False
 
     def job_options(self) -> JobOptions:
+        """Raises InvalidOption where the region of interest is none."""
         read = ReadOptions(pixel_size_um=self.pixel_size_um, sample_range=self.sample_range)
-        return JobOptions(region_px=self.region_px, read=read)
+        same = self.model_dump(exclude={"pixel_size_um", "sample_range", "roi"})
+        roi = None if self.roi is None else parse_roi(self.roi)
+        return JobOptions.model_validate(same | {"read": read, "roi": roi})
 
 
 class SegmentRequest(BaseModel):
@@ -60,7 +92,7 @@ class SegmentRequest(BaseModel):
 
 
 class RegionsView(BaseModel):
-    """done: labelled by the model. skipped: without a valid pixel. Finished when done + skipped = total."""
+    """done: labelled by the model. skipped: without a pixel to label. Finished when done + skipped = total."""
 
     done: int
     skipped: int
@@ -82,6 +114,8 @@ class JobView(BaseModel):
     """percent: over all stages. rate_mp_per_s: megapixels a second since segmenting began, skipped included.
 
     eta_s: seconds until the last region; null while it cannot be told. no_data_px: pixels without data in the image.
+    scale: pixels along one as the model sees it. selection: which tiles are run; null where all are, or before it is
+    known.
     image: null until the file has been read. image_id: to segment the same image again without a second upload.
     links: `self`, `events`; `image_dzi`, `regions` and, unless the job failed, `mask_dzi` once the image has been read,
     as far as it can be looked at; once the job has succeeded also `mask`, the root of the result's OME-Zarr, `ozx`,
@@ -97,6 +131,8 @@ class JobView(BaseModel):
     eta_s: float | None
     areas: list[AreaView]
     no_data_px: int
+    scale: float
+    selection: SelectionSummary | None
     image_id: str
     file_name: str
     image: ImageInfo | None
@@ -168,6 +204,8 @@ def view_job(job: Job, model: ModelManifest | None, root_path: str, now: datetim
         eta_s=eta_s(job, now),
         areas=areas(job, model),
         no_data_px=job.areas_px.get(NO_DATA, 0),
+        scale=job.scale,
+        selection=job.selection,
         image_id=job.image_id,
         file_name=job.file_name,
         image=job.image,

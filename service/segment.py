@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import anyio
 from anyio.to_thread import run_sync
@@ -24,7 +24,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 
 from gigamask.errors import BadUpload, InvalidOption, QueueUnavailable, UploadTooLarge
-from gigamask.job import Job
+from gigamask.job import Background, Job, Overlap, Resolution
 from gigamask.manifest import ModelManifest
 from gigamask.plan import REGION_SIDES_PX
 from gigamask.queue.record import require_reading
@@ -36,8 +36,8 @@ from service.schemas import JobView, ProblemView, SegmentOptions, SegmentRequest
 from service.uploads import PartialUpload
 
 BLOCK_BYTES = 1024**2
-FORM_BYTES = 256 * 1024  # what a form may have around its file
-MAX_JSON_BYTES = 64 * 1024
+FORM_BYTES = 1024**2  # what a form may have around its file
+MAX_JSON_BYTES = 1024**2
 STALL_S = 120.0
 KEPT = "the queue does not answer; the upload is kept: name `image` in a JSON body to try again"
 
@@ -54,6 +54,12 @@ _FORM_SCHEMA = {
         "pixel_size_um": {"type": "number"},
         "sample_range": {"type": "string", "description": "Two numbers, `0,4095`.", "examples": ["0,4095"]},
         "region_px": {"type": "integer", "enum": list(REGION_SIDES_PX)},
+        "roi": {"type": "string", "description": "`x,y,width,height` in pixels, or GeoJSON."},
+        "background": {"type": "string", "enum": list(get_args(Background))},
+        "resolution": {"type": "string", "enum": list(get_args(Resolution))},
+        "overlap": {"type": "string", "enum": list(get_args(Overlap))},
+        "min_object_px": {"type": "integer", "minimum": 0},
+        "probabilities": {"type": "boolean"},
     },
 }
 _JSON_SCHEMA = SegmentRequest.model_json_schema()
@@ -175,7 +181,7 @@ class UploadForm:
         if name == "model":
             self._parts.shelf.manifest(value)
         elif name in SegmentOptions.model_fields:
-            parse_options({name: value})
+            parse_options({name: value}).job_options()
         else:
             fields = (FILE_FIELD, "model", *SegmentOptions.model_fields)
             raise BadUpload(f"no field is called {name!r}; the fields are {', '.join(fields)}")
@@ -254,6 +260,7 @@ def parse_options(fields: dict[str, str]) -> SegmentOptions:
 
 def check_options(options: SegmentOptions, model: ModelManifest) -> None:
     """Raises InvalidOption for what a type cannot say."""
+    options.job_options()
     side, low_high = options.region_px, options.sample_range
     if side is not None and (side not in REGION_SIDES_PX or side % model.tile_px):
         sides = [s for s in REGION_SIDES_PX if s % model.tile_px == 0]
