@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli import models
 from cli.console import err, log_to_stderr, out, told_errors
 from gigamask.settings import Settings
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     "[bold]A service:[/]  gigamask up, then gigamask submit IMAGE --model earth-water --wait\n\n"
     "Settings are GIGAMASK_* environment variables (docs/settings.md).",
 )
+app.add_typer(models.app, name="models")
 
 
 class StageName(StrEnum):
@@ -222,27 +224,6 @@ def status(
             print_jobs(fetch(server, "/jobs")["jobs"], as_json=as_json)
         else:
             print_job(server, follow(server, job_id) if wait else fetch(server, f"/jobs/{job_id}"), as_json=as_json)
-
-
-@app.command()
-def models(as_json: Json = False) -> None:
-    """List the models that `segment` and this machine's service can use."""
-    from rich.table import Table
-
-    from gigamask.manifest import ModelShelf
-
-    with told_errors(as_json):
-        manifests = ModelShelf(Settings().models).manifests()
-    if as_json:
-        out.print(json.dumps([m.model_dump(mode="json") for m in manifests]), soft_wrap=True, markup=False)
-        return
-    table = Table("model", "version", "tile", "surround", "trained at", "classes", "licence")
-    for m in manifests:
-        size = f"{m.pixel_size.value:g} {m.pixel_size.unit}" if m.pixel_size else "-"
-        surround = f"{m.tile_px * m.alpha} px" if m.alpha > 1 else "none"
-        classes = ", ".join(f"[on {c.color}]  [/] {c.name}" for c in m.classes)
-        table.add_row(m.name, m.version, f"{m.tile_px} px", surround, size, classes, m.license)
-    out.print(table)
 
 
 @app.command()

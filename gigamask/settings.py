@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,12 @@ SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 GIB = 1024**3
 
 
+def own_models() -> Path:
+    """Where models that are adopted lie unless GIGAMASK_MODELS says otherwise (XDG base directories)."""
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "gigamask" / "models"
+
+
 class Settings(BaseSettings):
     """Units stand in the names. See docs/settings.md."""
 
@@ -20,8 +27,10 @@ class Settings(BaseSettings):
 
     store: Annotated[Path, Field(description="Folder for uploads, images and masks.")] = Path("store")
     models: Annotated[
-        tuple[Path, ...], NoDecode, Field(description="Folders that hold model folders, separated by ':'.")
-    ] = (SHIPPED_MODELS,)
+        tuple[Path, ...],
+        NoDecode,
+        Field(description="Folders that hold model folders, separated by ':'; unset, also your own (docs/models.md)."),
+    ] = Field(default_factory=lambda: (SHIPPED_MODELS, own_models()))
     redis_url: Annotated[str, Field(description="redis://, rediss:// or unix:// URL of Redis >= 7 or Valkey.")] = (
         "redis://127.0.0.1:6379/0"
     )
