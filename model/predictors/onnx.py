@@ -35,7 +35,8 @@ class OnnxNetwork:
         self._tile, self._inputs = self._open(folder, manifest, "onnx_tile" if shared else "onnx", threads, device)
         if shared:
             self._context, _ = self._open(folder, manifest, "onnx_context", threads, device)
-        self.fixed_batch = CUDA in self._tile.get_providers()
+        self._one_by_one = self._tile.get_inputs()[0].shape[0] == 1
+        self.fixed_batch = CUDA in self._tile.get_providers() and not self._one_by_one
 
     def context(self, picture: Bytes) -> NDArray[np.float32]:
         """(3, H, W) -> (C, H/16, W/16)"""
@@ -56,7 +57,11 @@ class OnnxNetwork:
         if isinstance(batch, SharedBatch):
             told["context"] = np.stack(batch.maps)
         # only what is asked for is computed: scores never leave the engine when labels are wanted
-        found: NDArray[Any] = self._tile.run([output], {name: told[name] for name in self._inputs})[0]
+        inputs = {name: told[name] for name in self._inputs}
+        if self._one_by_one:  # a graph from elsewhere may take no more (model.adoption)
+            each = ({name: value[[i]] for name, value in inputs.items()} for i in range(len(batch.local)))
+            return np.concatenate([self._tile.run([output], one)[0] for one in each])
+        found: NDArray[Any] = self._tile.run([output], inputs)[0]
         return found
 
     def _open(
