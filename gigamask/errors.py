@@ -8,6 +8,7 @@ GigamaskError
 ├── InvalidOption            422 invalid_option        an option out of its range
 ├── UploadTooLarge           413 upload_too_large
 ├── BadUpload                400 bad_upload            a multipart body that is broken or lacks a field
+├── BadPicture               400 bad_picture           a picture asked for in words that mean nothing
 ├── UploadExpired            410 upload_expired        a resumable upload that nobody went on with in time
 ├── UploadLocked             423 upload_locked         another request writes to the upload
 ├── ChecksumMismatch         460 checksum_mismatch     a piece of an upload that arrived changed (tus 1.0.0)
@@ -87,6 +88,10 @@ class UploadLocked(GigamaskError):
 
 class ChecksumMismatch(GigamaskError):
     code, status, title = "checksum_mismatch", 460, "The piece arrived changed"
+
+
+class BadPicture(GigamaskError):
+    code, status, title = "bad_picture", 400, "There is no such picture"
 
 
 class InsufficientStorage(GigamaskError):
