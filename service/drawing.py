@@ -37,28 +37,28 @@ class Drawing:
     def __init__(self, cache_bytes: int, threads: int = THREADS) -> None:
         self._cache: Cache[Picture] = Cache(cache_bytes, lambda picture: len(picture.content) + OVERHEAD_BYTES)
         self._threads = ThreadPoolExecutor(threads, "drawing")
+        self._large = ThreadPoolExecutor(1, "drawing-large")
         self._pending: dict[Hashable, asyncio.Future[Picture]] = {}
 
-    async def answer(self, request: Request, key: Hashable, draw: Callable[[], Picture]) -> Response:
-        """key: all that the picture depends on. draw: blocking; what it raises is raised here."""
+    async def answer(
+        self, request: Request, key: Hashable, draw: Callable[[], Picture], large: bool = False
+    ) -> Response:
+        """key: all that the picture depends on. draw: blocking; what it raises is raised here. large: one at a time."""
         condition, etag = request.headers.get("if-none-match"), etag_of(key)
         if condition and condition != "*" and is_current(condition, etag):  # whoever has it may keep it
             return Response(status_code=304, headers={"ETag": etag, "Cache-Control": KEPT})
-        picture = self._cache.get(key) or await self._drawn(key, draw)
+        picture = self._cache.get(key) or await self._drawn(key, draw, self._large if large else self._threads)
         headers = {"Cache-Control": LIVE} if picture.live else {"ETag": etag, "Cache-Control": KEPT}
         if condition == "*" and not picture.live:
             return Response(status_code=304, headers=headers)
         headers["Content-Length"] = str(len(picture.content))
         return Response(b"" if request.method == "HEAD" else picture.content, 200, headers, picture.media_type)
 
-    async def in_thread(self, work: Callable[[], Picture]) -> Picture:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    async def _drawn(self, key: Hashable, draw: Callable[[], Picture]) -> Picture:
+    async def _drawn(self, key: Hashable, draw: Callable[[], Picture], threads: ThreadPoolExecutor) -> Picture:
         """One drawing for all who wait; it is finished although one of them goes away."""
         pending = self._pending.get(key)
         if pending is None:
-            pending = asyncio.ensure_future(self.in_thread(draw))
+            pending = asyncio.get_running_loop().run_in_executor(threads, draw)
             self._pending[key] = pending
             pending.add_done_callback(lambda done: self._keep(key, done))
         return await asyncio.shield(pending)

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -55,10 +56,16 @@ def palette_of(legend: Legend, hidden: Collection[int] = ()) -> Palette:
 
 def encode_pixels(pixels: Pixels, extension: str) -> bytes:
     """pixels: (3 or 4, h, w); the 4th says where there is data: elsewhere JPEG is white, the others transparent."""
-    if extension in ("jpg", "jpeg") and len(pixels) == 4:
-        pixels = np.where(pixels[3] > 0, pixels[:3], np.uint8(255))
+    if extension in ("jpg", "jpeg"):
+        return _jpeg(pixels if len(pixels) == 3 else np.where(pixels[3] > 0, pixels[:3], np.uint8(255)))
     picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return _save(picture, extension, webp={"quality": WEBP_QUALITY, "method": 0})
+
+
+def _jpeg(pixels: Pixels) -> bytes:
+    """(3, h, w)"""
+    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return bytes(imagecodecs.jpeg8_encode(rows, level=JPEG_QUALITY, subsampling="420"))
 
 
 def encode_labels(labels: Pixels, palette: Palette, extension: str) -> bytes:
@@ -83,8 +90,6 @@ def _save(
     out = io.BytesIO()
     if extension == "png":
         picture.save(out, "PNG", compress_level=1, **(png or {}))
-    elif extension == "webp":
-        picture.save(out, "WEBP", **(webp or {}))
     else:
-        picture.save(out, "JPEG", quality=JPEG_QUALITY)
+        picture.save(out, "WEBP", **(webp or {}))
     return out.getvalue()

@@ -23,11 +23,16 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """box: in pixels of `level`, inside it. size: (height, width) of the picture; what lies beyond the box is empty."""
+    """box: in pixels of `level`, inside it. size: (height, width) of the picture.
+
+    part: (y0, x0, y1, x1) of the box, between pixels too, that is resampled to the picture. None: the box is shown as
+    it is, and what lies beyond it is empty.
+    """
 
     level: int
     box: Box
     size: Shape
+    part: tuple[float, float, float, float] | None = None
 
 
 def parse_index(text: str, what: str) -> int:

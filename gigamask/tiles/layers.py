@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
+from PIL.Image import Resampling
 
 from gigamask.geometry import Box, level_shape
 from gigamask.manifest import NO_DATA
@@ -69,6 +71,8 @@ def read_above(
 def read_pixels(layer: Layer, window: Window) -> Pixels:
     """(3 or 4, *window.size); 4 where something lies beyond the box: there is no data."""
     pixels = layer.read(window.box, window.level)
+    if window.part is not None:
+        return _resampled(pixels.transpose(1, 2, 0), window, Resampling.BILINEAR).transpose(2, 0, 1)
     if pixels.shape[1:] == window.size:
         return pixels
     whole = np.zeros((4, *window.size), np.uint8)
@@ -80,10 +84,20 @@ def read_pixels(layer: Layer, window: Window) -> Pixels:
 
 
 def read_labels(layer: Layer, window: Window) -> Pixels:
-    """window.size"""
+    """window.size. Resampled to the nearest."""
     labels = layer.read(window.box, window.level)
+    if window.part is not None:
+        return _resampled(labels, window, Resampling.NEAREST)
     if labels.shape == window.size:
         return labels
     whole = np.full(window.size, NO_DATA, np.uint8)
     whole[: labels.shape[0], : labels.shape[1]] = labels
     return whole
+
+
+def _resampled(picture: Pixels, window: Window, how: Resampling) -> Pixels:
+    """picture: (h, w) or (h, w, channels). Pillow weighs colours by their validity."""
+    assert window.part is not None
+    y0, x0, y1, x1 = window.part
+    source = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(source.resize(window.size[::-1], how, box=(x0, y0, x1, y1)))
