@@ -12,7 +12,7 @@ from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
-from service import events, exports, health, jobs, masks, models, page, problems, regions, segment, tiles, tus
+from service import events, exports, health, iiif, jobs, masks, models, page, problems, regions, segment, tiles, tus
 from service.draining import DrainRefused
 from service.events import Streams
 from service.parts import Parts
@@ -53,6 +53,7 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
         masks.router,
         exports.router,
         tiles.router,
+        iiif.router,
         regions.router,
         models.router,
         health.router,
