@@ -20,7 +20,7 @@ from typing import Any
 from gigamask.errors import ExportFailed, GigamaskError
 from gigamask.exports.building import hold
 from gigamask.exports.catalog import export, read_options
-from gigamask.processes import die_with_parent
+from gigamask.processes import die_with_parent, give_back_freed_memory
 
 NICE = 5  # whoever waits for a tile goes first
 
@@ -33,6 +33,7 @@ def main() -> int:
     if asked.parent:
         die_with_parent(asked.parent, signal.SIGKILL)
     os.nice(NICE)
+    give_back_freed_memory()
     if asked.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (asked.memory_bytes, asked.memory_bytes))
     try:

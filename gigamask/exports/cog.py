@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gigamask.image_info import Georeference
     from gigamask.pyramid.result import Result
 
-CACHE_MIB = 64  # GDAL's, which is a share of the machine's memory otherwise
+CACHE_MIB = 32  # GDAL's, which is a share of the machine's memory otherwise
 DRAFT_SHARE = 0.7  # of the time, measured on label images
 COG_OPTIONS = {
     "COMPRESS": "DEFLATE",

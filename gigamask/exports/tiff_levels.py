@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gigamask.pyramid.result import Result
 
 TILE_PX = 512
-BLOCK_TILES = 16  # read at a time, along a row: 4 MiB of labels
+BLOCK_TILES = 8  # read at a time, along a row: 2 MiB of labels
 DEFLATE_LEVEL = 6
 REDUCED = 1  # NewSubfileType of a lower resolution (TIFF 6.0, section 8)
 
