@@ -157,6 +157,13 @@ def test_a_box_is_touched_where_it_holds_a_pixel_and_not_where_only_edges_meet()
     assert cells == [(1, 1)]
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (0, 9), (9, 0), (9, 9)])
+def test_a_box_is_touched_where_a_corner_holds_a_single_centre(corner: tuple[int, int]) -> None:
+    x, y = corner
+    assert touches(parse_roi(f"{x + 0.4},{y + 0.4},0.2,0.2"), Box(0, 0, 10, 10))
+    assert not touches(parse_roi(f"{x + 0.4},{y + 0.4},0.2,0.2"), Box(0, 0, 10, 10).grow(-1))
+
+
 def cell_at(row: int, col: int) -> Box:
     return Box(row * CELL_PX, col * CELL_PX, (row + 1) * CELL_PX, (col + 1) * CELL_PX)
 
