@@ -16,8 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = (ROOT / "../shared/data").resolve()
-PAGES = ("index.md", "pathology.md", "orthophoto.md")
-NOT_RUN = {"the tests run inside what it sets up", "needs QGIS"}
+PAGES = ("index.md", "pathology.md", "orthophoto.md", "files.md")
+NOT_RUN = {"the tests run inside what it sets up", "needs QGIS", "needs a job's id"}
 LIMIT_S = 240
 
 _BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<kind>\w+)[^\n]*\n(?P<code>.*?)```", re.DOTALL)
