@@ -11,7 +11,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from gigamask.errors import BadPicture
-from gigamask.tiles import iiif
+from gigamask.tiles import grids, iiif
 from service.drawing import KEPT, LIVE
 from service.parts import RootPath
 from service.schemas import ProblemView
@@ -71,7 +71,7 @@ async def read_picture(
         raise BadPicture(f"formats are {', '.join(iiif.FORMATS)}, not {fmt[:40]!r}")
     tiles, key = tiles_of(request), (job_id, layer, "iiif", region, size, rotation, fmt, colors, hide)
 
-    def window(shape: tuple[int, int]) -> iiif.Window:
+    def window(shape: grids.Shape) -> grids.Window:
         return iiif.window_of(shape, region, size, rotation)
 
     work = partial(draw, tiles, job_id, layer, window, fmt, colors, hide)
