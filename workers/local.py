@@ -21,7 +21,8 @@ from gigamask.manifest import NO_DATA, ModelManifest
 from gigamask.plan import Plan, plan_job, plan_regions
 from gigamask.pyramid import ngff
 from gigamask.pyramid.image import ImagePyramid
-from gigamask.pyramid.mask import region_writer
+from gigamask.pyramid.mask import RAW, region_writer
+from gigamask.pyramid.probabilities import FOLDER, ProbabilityWriter, probability_folder
 from gigamask.selection import Selection, select
 from gigamask.settings import Settings
 from gigamask.store import partial, publish
@@ -130,6 +131,7 @@ class _Run:
         self._predictor, self._journal, self._progress = predictor, journal, progress
         self._root = partial(out)
         self._selection: Selection | None = None
+        self._areas: dict[int, int] = {}
         self._seconds: dict[str, float] = {}
         self._segmented_px = 0
         self._started = time.perf_counter()
@@ -167,7 +169,8 @@ class _Run:
             self._journal.begin(image, mask)
         elif self._journal.mask != mask:
             self._journal.begin(image, None)
-            shutil.rmtree(self._root / "labels", ignore_errors=True)
+            for begun in ("labels", RAW, FOLDER):
+                shutil.rmtree(self._root / begun, ignore_errors=True)
             self._journal.begin(image, mask)
 
     def _image_key(self) -> Key:
@@ -201,10 +204,14 @@ class _Run:
 
     def _segment(self, image: ImagePyramid, plan: Plan) -> None:
         mask = region_writer(self._root, self._manifest.name, plan, self._options)
-        mask.create()
+        probabilities = self._probabilities(plan)
         tell = self._tell(Stage.SEGMENT, image.info)
 
         finished = set(self._journal.records)
+        if len(finished) < plan.region_count:
+            mask.create()
+            if probabilities:
+                probabilities.create()
         done_px, all_px = sum(self._areas_px().values()), plan.shape[0] * plan.shape[1]
         tell(done_px / all_px)
 
@@ -216,16 +223,33 @@ class _Run:
             tell(done_px / all_px)
 
         todo = (
-            RegionWork(region, image, mask, self._predictor, selection=self._selection)
+            RegionWork(region, image, mask, self._predictor, None, self._selection, probabilities)
             for region in plan.regions()
             if region.index not in finished
         )
         spent: StageSeconds = segment(todo, done, _give_up)
         self._seconds |= {"read": spent.read, "predict": spent.predict, "write": spent.write}
 
+    def _probabilities(self, plan: Plan) -> ProbabilityWriter | None:
+        if not self._options.probabilities:
+            return None
+        return ProbabilityWriter(probability_folder(self._root), plan, self._manifest.classes)
+
     def _assemble(self, image: ImagePyramid, plan: Plan) -> None:
         tell = self._tell(Stage.ASSEMBLE, image.info)
-        complete(self._root, self._root, plan, self._manifest, self._areas_px(), self._options, tell)
+        skipped = [record.region for record in self._journal.records.values() if record.skipped]
+        selection = self._selection.summary if self._selection else None
+        self._areas = complete(
+            self._root,
+            self._root,
+            plan,
+            self._manifest,
+            self._areas_px(),
+            self._options,
+            tell,
+            skipped=skipped,
+            selection=selection,
+        )
         self._replace()
         tell(1.0)
 
@@ -255,7 +279,7 @@ class _Run:
         return lambda fraction: self._progress(Progress(stage, fraction, megapixels))
 
     def report(self, info: ImageInfo, plan: Plan) -> SegmentReport:
-        areas = self._areas_px()
+        areas = self._areas
         named = {c.name: areas.get(c.id, 0) for c in self._manifest.classes}
         area = info.pixel_area
         return SegmentReport(

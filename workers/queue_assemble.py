@@ -28,7 +28,7 @@ def _assemble(worker: Worker, delivery: Delivery) -> None:
     stop = Stop(lambda: worker.is_cancelled(delivery))
     try:
         _publish(worker, job, stop)
-        worker.jobs.succeed(job.id)
+        worker.jobs.succeed(job.id, _areas_px(worker, job))
     finally:
         discard_remains(worker, job.id)  # if it was cancelled meanwhile
 
@@ -47,4 +47,17 @@ def _publish(worker: Worker, job: Job, stop: Stop) -> None:
         raise ValueError(f"job {job.id} is to be assembled and has no image")
     plan, manifest = job_plan(worker, job, job.image), worker.shelf.manifest(job.model)
     options = job.options.model_copy(update={"read": reading(worker.store, job.image_id)})
-    assemble(image, target, plan, manifest, job.areas_px, options, go_on)
+    skipped = worker.jobs.outcomes(job.id).skipped
+    assemble(
+        image, target, plan, manifest, job.areas_px, options, go_on, skipped=skipped, selection=job.selection
+    )  # fmt: skip
+
+
+def _areas_px(worker: Worker, job: Job) -> dict[int, int] | None:
+    """Those of the published mask, where small objects were taken from what the regions counted."""
+    if not job.options.min_object_px:
+        return None
+    from gigamask.pyramid.mask import mask_folder
+    from gigamask.pyramid.ngff import areas_px, read_attributes
+
+    return areas_px(read_attributes(mask_folder(worker.store.mask_zarr(job.id), job.model)))

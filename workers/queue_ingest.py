@@ -94,7 +94,12 @@ def _select(worker: Worker, job: Job, plan: Plan) -> SelectionSummary | None:
 def _create_mask(worker: Worker, job: Job, plan: Plan) -> None:
     """Before the regions are queued, so that a region never has to make what it writes into."""
     from gigamask.pyramid.mask import region_writer
+    from gigamask.pyramid.probabilities import ProbabilityWriter, probability_folder
 
     target = worker.store.mask_zarr(job.id)
-    if not target.exists():
-        region_writer(partial(target), job.model, plan, job.options).create()
+    if target.exists():
+        return
+    region_writer(partial(target), job.model, plan, job.options).create()
+    if job.options.probabilities:
+        classes = worker.shelf.manifest(job.model).classes
+        ProbabilityWriter(probability_folder(partial(target)), plan, classes).create()

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from gigamask.job import Stage, State
+from gigamask.job import Job, Stage, State
 from gigamask.manifest import MANIFEST_NAME
 from gigamask.plan import Plan, Region
 from gigamask.pyramid.arrays import Pixels
 from gigamask.pyramid.image import ImagePyramid
 from gigamask.pyramid.mask import MaskWriter, region_folder
+from gigamask.pyramid.probabilities import ProbabilityWriter, probability_folder
 from gigamask.queue.stream import Delivery
 from gigamask.selection import Selection, select
 from gigamask.store import partial
@@ -82,6 +83,7 @@ class _OpenJob:
     mask: WatchedMask
     model: Path
     selection: Selection | None
+    probabilities: ProbabilityWriter | None
 
 
 class _Table:
@@ -100,7 +102,7 @@ class _Table:
         job = _recent(self._jobs, delivery.job_id, self._open, OPEN_JOBS)
         predictor = self._predictor(job.model)
         region = job.plan.region(delivery.region)
-        return RegionWork(region, job.image, job.mask, predictor, delivery, job.selection)
+        return RegionWork(region, job.image, job.mask, predictor, delivery, job.selection, job.probabilities)
 
     def _open(self, job_id: str) -> _OpenJob:
         worker = self._worker
@@ -113,7 +115,14 @@ class _Table:
             return worker.jobs.state(job_id) == (State.RUNNING, Stage.SEGMENT)
 
         mask, model = WatchedMask(root, plan, is_wanted), worker.shelf.folder(job.model)
-        return _OpenJob(plan, image, mask, model, select(image, plan, job.options))
+        selection = select(image, plan, job.options)
+        return _OpenJob(plan, image, mask, model, selection, self._probabilities(job, plan))
+
+    def _probabilities(self, job: Job, plan: Plan) -> ProbabilityWriter | None:
+        if not job.options.probabilities:
+            return None
+        root = probability_folder(partial(self._worker.store.mask_zarr(job.id)))
+        return ProbabilityWriter(root, plan, self._worker.shelf.manifest(job.model).classes)
 
     def _predictor(self, folder: Path) -> RegionPredictor:
         """Loaded again where the manifest was changed."""

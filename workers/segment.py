@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,10 @@ from gigamask.plan import Region
 from gigamask.pyramid.arrays import Pixels
 from gigamask.pyramid.image import ImagePyramid
 from gigamask.pyramid.mask import MaskWriter
+from gigamask.pyramid.probabilities import ProbabilityWriter
 from gigamask.pyramid.working import read_working, spread
 from gigamask.selection import Selection
 from model.predictors import RegionPredictor
-
-if TYPE_CHECKING:
-    from gigamask.pyramid.probabilities import ProbabilityWriter
 
 Outcome = NDArray[np.int64] | None
 """Pixels of the region by label, (256,), 255 = no data; or SKIPPED: no pixel is to be labelled, nothing is written."""

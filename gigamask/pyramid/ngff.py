@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from gigamask.image_info import ImageInfo
+from gigamask.job import SelectionSummary
 from gigamask.manifest import NO_DATA, LabelClass, ModelManifest
 
 Attributes = dict[str, Any]
@@ -57,8 +59,9 @@ def label_attributes(
     manifest: ModelManifest,
     areas_px: dict[int, int],
     provenance: Attributes,
+    run: Attributes | None = None,
 ) -> Attributes:
-    """Attributes of one label image. areas_px: label -> pixels of level 0 (255 = no data)."""
+    """Attributes of one label image. areas_px: label -> pixels of level 0 (255 = no data). run: `run_attributes`."""
     label = {
         "version": VERSION,
         "colors": [_color(c) for c in manifest.classes] + [{"label-value": NO_DATA, "rgba": [0, 0, 0, 0]}],
@@ -68,7 +71,24 @@ def label_attributes(
     multiscale = _multiscale(info, levels, LABEL_AXES, manifest.name, "mode")
     ome = {"version": VERSION, "multiscales": [multiscale], "image-label": label}
     own = {"software": f"gigamask {software_version()}", "provenance": provenance}
-    return {"ome": ome, "gigamask": own}
+    return {"ome": ome, "gigamask": own | (run or {})}
+
+
+def run_attributes(
+    region_px: int, scale: float, selection: SelectionSummary | None, skipped: Collection[int]
+) -> Attributes:
+    """How the labels came about: what was run and what was not. skipped: indices of regions, row by row."""
+    return {
+        "region_px": region_px,
+        "scale": scale,
+        "selection": selection.model_dump() if selection else None,
+        "skipped_regions": sorted(skipped),
+    }
+
+
+def areas_px(attributes: Attributes) -> dict[int, int]:
+    """Of a label image: label -> pixels of level 0 (255 = no data)."""
+    return {entry["label-value"]: entry["area_px"] for entry in attributes["ome"]["image-label"]["properties"]}
 
 
 def class_areas(manifest: ModelManifest, areas_px: dict[int, int], info: ImageInfo) -> list[Attributes]:

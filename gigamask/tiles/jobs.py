@@ -15,7 +15,7 @@ from gigamask.job import Job, State
 from gigamask.legend import Legend
 from gigamask.manifest import ModelShelf
 from gigamask.pyramid.image import ImagePyramid
-from gigamask.pyramid.mask import mask_folder
+from gigamask.pyramid.mask import region_folder
 from gigamask.pyramid.result import open_result
 from gigamask.queue.job_store import JobStore
 from gigamask.store import Store, partial
@@ -92,7 +92,7 @@ class JobViews:
 
     def _open_live(self, root: Path, job: Job) -> View:
         assert job.image is not None and job.region_px is not None
-        layer = LiveMask(mask_folder(root, job.model), job.image.shape, job.region_px)
+        layer = LiveMask(region_folder(root, job.model, job.options), job.image.shape, job.region_px)
         return View(layer, root, self._legend(job), live=True)
 
     def _legend(self, job: Job) -> Legend:
