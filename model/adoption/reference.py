@@ -87,11 +87,11 @@ def labels_alone(found: NDArray[np.int64], classes: int) -> tuple[Pixels, Floats
 
 def logits(planes: NDArray[np.float64], map_: MapPort) -> NDArray[np.float64]:
     """As wrap._logits: the same floor under a probability."""
-    if map_.activation == "softmax":
-        planes = np.log(np.clip(planes, 1e-7, 1))
+    sure, rest = (np.clip(part, 1e-30, 1) for part in (planes, 1 - planes))
+    if map_.activation != "none" and not map_.foreground:
+        return np.log(sure)
     if map_.activation == "sigmoid":
-        sure = np.clip(planes, 1e-7, 1)
-        planes = np.log(sure) - np.log(np.clip(1 - sure, 1e-7, 1))
+        planes = np.log(sure) - np.log(rest)
     if not map_.foreground:
         return planes
     odds = np.log(map_.threshold / (1 - map_.threshold))

@@ -23,7 +23,7 @@ from model.adoption.maps import MapPort
 from model.adoption.ports import ImagePort
 
 PREFIX = "network/"
-TINY = 1e-7  # the least probability that has a logarithm here
+TINY = 1e-30  # the least probability that has a logarithm here
 CERTAIN = 16.0  # the score of a label that came without scores
 NO_LABEL = 255
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -208,9 +208,9 @@ def _labels_alone(g: _Sketch, planes: str, classes: int) -> None:
 
 
 def _logits(g: _Sketch, planes: str, map_: MapPort) -> str:
-    """(B, C, t, t) as the network gave them -> (B, K, t, t) whose softmax are the probabilities."""
-    if map_.activation == "softmax":
-        planes = g.op("Log", _clip(g, planes))
+    """(B, C, t, t) as the network gave them -> (B, K, t, t) whose softmax are the probabilities (their shares, of independent ones)."""
+    if map_.activation != "none" and not map_.foreground:
+        return g.op("Log", _clip(g, planes))
     if map_.activation == "sigmoid":
         rest = g.op("Sub", g.constant(1.0), _clip(g, planes))
         planes = g.op("Sub", g.op("Log", _clip(g, planes)), g.op("Log", _clip(g, rest)))
