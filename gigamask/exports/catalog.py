@@ -160,6 +160,14 @@ FORMATS: tuple[Format, ...] = (
         takes=COLORS,
     ),
     Format(
+        "report.html",
+        "report",
+        "One page to read, print or send: pictures, classes, how it was made",
+        "text/html; charset=utf-8",
+        later("report", "write_report"),
+        takes=COLORS | {"roi"},
+    ),
+    Format(
         "mask.ozx",
         "ozx",
         "OME-Zarr 0.5 in one file, image and mask (NGFF RFC-9)",
