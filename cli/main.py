@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 
 from cli import models
+from cli.batch import batch
 from cli.console import err, log_to_stderr, out, told_errors
+from cli.export import export_result
 from cli.options import (
     LOCAL_SERVER,
     Background,
@@ -43,6 +45,7 @@ app = typer.Typer(
     "Settings are GIGAMASK_* environment variables (docs/settings.md).",
 )
 app.add_typer(models.app, name="models")
+app.command(name="export")(export_result)
 
 
 class StageName(StrEnum):
@@ -96,6 +99,9 @@ def segment(
         )
         report = segment_with_progress(image, model, out_path, options, settings, overwrite=overwrite)
         print_report(report, as_json=as_json)
+
+
+app.command()(batch)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from gigamask.errors import Conflict, NotFound
@@ -28,7 +28,6 @@ from gigamask.exports.catalog import DEFAULTS, FORMATS, ExportOptions, Format, d
 from gigamask.exports.zarr2 import read_key
 from gigamask.job import Job
 from gigamask.legend import parse_colors
-from gigamask.pyramid.ozx import ozx_stream
 from gigamask.pyramid.result import Result, open_result
 from gigamask.roi import parse_roi
 from service.builds import Build, Builds, Task
@@ -125,7 +124,6 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {"model": BuildingView, "description": "It is being made; `Retry-After` says when to ask again."},
     206: {"description": "The bytes asked for (one range; a suffix range too)."},
     304: {"description": "Not changed (If-None-Match)."},
-    307: {"description": "It lies elsewhere."},
     416: {"model": ProblemView, "description": "The range is outside the file."},
     500: {"model": ProblemView, "description": "It could not be made; asked again, it is tried again."},
     507: {"model": ProblemView, "description": "There is no space for it."},
@@ -163,8 +161,8 @@ async def read_file(
 ) -> Response:
     """Sent if it was made before; else made now: `200` if that takes a few seconds, otherwise `202` meanwhile."""
     entry = _listed(name)
-    if entry.link:
-        return RedirectResponse(f"{root_path}/jobs/{job_id}/{entry.link}", 307)
+    if entry.store:
+        raise Conflict(f"{name} is no file but a store: open {root_path}/jobs/{job_id}/{name} as Zarr")
     task = await run_in_threadpool(_task, job_id, entry, query.options(), parts)
     build = await run_in_threadpool(_begin, task, parts, builds)
     if build is not None:
@@ -215,9 +213,8 @@ def _view(entry: Format, result: Result, here: str, folder: Path, builds: Builds
     shown.options = [name for option, name in QUERY_NAMES.items() if option in entry.takes]
     if why := entry.offered(result):
         return shown.model_copy(update={"state": "not_offered", "why": why})
-    if entry.link:
-        size = len(ozx_stream(result.root)) if entry.name.endswith(".ozx") else None
-        return shown.model_copy(update={"link": f"{here}/{entry.link}", "bytes": size})
+    if entry.store:
+        return shown.model_copy(update={"link": f"{here}/{entry.name}"})
     target = folder / entry.name
     link = f"{here}/files/{quote(entry.name)}"
     if target.is_file():

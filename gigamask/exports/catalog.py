@@ -62,8 +62,8 @@ class Format:
     """name: of the file, below `/jobs/{id}/files`. short: in `gigamask export --format`.
 
     write: memory flat; its target is a fresh path, its progress is told in [0, 1]. offered: the reason why a result
-    cannot be had so, or None. takes: the options that change the file. link: where the service serves it without ever
-    building it, below `/jobs/{id}`.
+    cannot be had so, or None. takes: the options that change the file. store: a folder of many keys and not a file;
+    the service answers them one by one, below `/jobs/{id}/<name>`.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Format:
     write: Write
     offered: Callable[[Result], str | None] = _always
     takes: frozenset[str] = frozenset()
-    link: str | None = None
+    store: bool = False
 
     def narrow(self, options: ExportOptions) -> ExportOptions:
         """Without what does not change this file."""
@@ -173,7 +173,6 @@ FORMATS: tuple[Format, ...] = (
         "OME-Zarr 0.5 in one file, image and mask (NGFF RFC-9)",
         "application/zip",
         later("ozx", "write_ozx"),
-        link="mask.ozx",
     ),
     Format(
         "mask-0.4.zarr",
@@ -181,7 +180,7 @@ FORMATS: tuple[Format, ...] = (
         "OME-Zarr 0.4 (Zarr v2), image and mask, for tools that read no Zarr v3",
         "application/vnd.zarr",
         later("zarr2", "write_zarr2"),
-        link="mask-0.4.zarr",
+        store=True,
     ),
 )
 
@@ -226,6 +225,8 @@ def export(
         fresh = mine.folder / target.name
         _write_told(entry, result, fresh, entry.narrow(options), progress)
         _sync(fresh)
+        if target.is_dir():
+            target.rename(mine.folder / "replaced")
         fresh.replace(target)
     _sync(target.parent)
     progress(1.0)
