@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,7 +18,7 @@ import httpx
 import psutil
 
 from benchmarks.peak import MIB, POLL_S
-from gigamask.queue.embedded import embedded_redis
+from benchmarks.service import serving
 
 PIECE_BYTES = 1 << 20
 
@@ -30,12 +28,15 @@ def measure(gib: float, model: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="gigamask-bench-") as folder:
         body = Path(folder) / "large.bin"
         _write(body, round(gib * (1 << 30)))
-        with _service(Path(folder) / "store") as (url, process):
+        with serving(Path(folder) / "store") as service:
+            process = service.process
             before = process.memory_info().rss
             with _watched(process) as highest:
                 started = time.perf_counter()
                 with body.open("rb") as stream:
-                    answer = httpx.post(f"{url}/segment", data={"model": model}, files={"file": stream}, timeout=None)
+                    answer = httpx.post(
+                        f"{service.url}/segment", data={"model": model}, files={"file": stream}, timeout=None
+                    )
                 seconds = time.perf_counter() - started
             answer.raise_for_status()
         size = body.stat().st_size
@@ -65,32 +66,6 @@ def _disk_speed() -> float:
             shutil.copyfileobj(reader, writer, PIECE_BYTES)
             os.fsync(writer.fileno())
         return round((1 << 30) / 1e6 / (time.perf_counter() - started), 1)
-
-
-@contextmanager
-def _service(store: Path) -> Iterator[tuple[str, psutil.Process]]:
-    with embedded_redis(store / "redis") as redis_url:
-        port = "18765"
-        settings = {"GIGAMASK_STORE": str(store), "GIGAMASK_REDIS_URL": redis_url, "GIGAMASK_PORT": port}
-        child = subprocess.Popen([sys.executable, "-m", "cli.main", "serve"], env=os.environ | settings)
-        url = f"http://127.0.0.1:{port}"
-        try:
-            _wait(url)
-            yield url, psutil.Process(child.pid)
-        finally:
-            child.terminate()
-            child.wait()
-
-
-def _wait(url: str) -> None:
-    for _ in range(300):
-        try:
-            if httpx.get(f"{url}/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise RuntimeError(f"{url} did not become ready in 30 s")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+STRIPES = 16
+
 Value = TypeVar("Value")
 
 
@@ -18,6 +20,7 @@ class Cache(Generic[Value]):
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._weight = 0
         self._lock = threading.Lock()
+        self._making = [threading.Lock() for _ in range(STRIPES)]
 
     @property
     def weight(self) -> int:
@@ -28,6 +31,15 @@ class Cache(Generic[Value]):
             value = self._values.get(key)
             if value is not None:
                 self._values.move_to_end(key)
+            return value
+
+    def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Two threads that want the same make it once; now and then two that want different things wait in vain."""
+        with self._making[hash(key) % STRIPES]:
+            value = self.get(key)
+            if value is None:
+                value = make()
+                self.put(key, value)
             return value
 
     def put(self, key: Hashable, value: Value) -> None:

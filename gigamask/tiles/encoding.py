@@ -7,8 +7,8 @@ holds indices into as few colours as are in use. Encoders and their settings: do
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import imagecodecs
@@ -46,7 +46,8 @@ class Palette:
         return int(self.index[NO_DATA])
 
 
-def palette_of(legend: Legend, hidden: Collection[int] = ()) -> Palette:
+@lru_cache(maxsize=256)
+def palette_of(legend: Legend, hidden: frozenset[int] = frozenset()) -> Palette:
     """hidden: labels that are as transparent as no data."""
     rows = legend.palette()
     rows[list(hidden)] = 0

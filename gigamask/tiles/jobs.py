@@ -20,10 +20,11 @@ from gigamask.pyramid.result import open_result
 from gigamask.queue.job_store import JobStore
 from gigamask.store import Store, partial
 from gigamask.tiles.cache import Cache
-from gigamask.tiles.layers import ImageLayer, Layer, MaskLayer
+from gigamask.tiles.layers import Chunks, ImageLayer, Layer, MaskLayer
 from gigamask.tiles.live import LiveMask
 
 OPENED = 64
+CHUNKS_BYTES = 32 * 1024**2  # forty chunks of an image: what a few viewers look at within a moment
 GLANCE_S = 0.5
 NO_LEGEND = Legend(())
 
@@ -48,23 +49,24 @@ class JobViews:
         self._store, self._jobs, self._shelf = store, jobs, shelf
         self._opened: Cache[View] = Cache(OPENED)
         self._seen: Cache[tuple[float, Job]] = Cache(1024)
+        self._chunks: Chunks = Cache(CHUNKS_BYTES, lambda pixels: pixels.nbytes)
 
     def image(self, job_id: str) -> View:
         """Raises UnknownJob, or Conflict while the image has not been read."""
         published = self._store.mask_zarr(job_id)
         if published.is_dir():
-            return self._open(published, "image", _open_image)
+            return self._open(published, "image", self._open_image)
         job = self._job(job_id)
         root = self._store.image_zarr(job.image_id)
         if not root.is_dir():
             raise Conflict(f"the job is {job.state}; its image is there once it has been read")
-        return self._open(root, "image", _open_image)
+        return self._open(root, "image", self._open_image)
 
     def mask(self, job_id: str) -> View:
         """Raises UnknownJob, or Conflict for a job without a mask (yet)."""
         published = self._store.mask_zarr(job_id)
         if published.is_dir():
-            return self._open(published, "mask", _open_mask)
+            return self._open(published, "mask", self._open_mask)
         job = self._job(job_id)
         root = partial(published)
         if job.state is not State.RUNNING or job.image is None or job.region_px is None or not root.is_dir():
@@ -90,6 +92,13 @@ class JobViews:
             self._opened.put(key, view)
         return view
 
+    def _open_image(self, root: Path) -> View:
+        return View(ImageLayer(ImagePyramid(root), self._chunks), root)
+
+    def _open_mask(self, root: Path) -> View:
+        result = open_result(root)
+        return View(MaskLayer(result.mask, result.shape, self._chunks), root, result.legend)
+
     def _open_live(self, root: Path, job: Job) -> View:
         assert job.image is not None and job.region_px is not None
         layer = LiveMask(region_folder(root, job.model, job.options), job.image.shape, job.region_px)
@@ -101,12 +110,3 @@ class JobViews:
             return Legend(self._shelf.manifest(job.model).classes)
         except GigamaskError:
             return NO_LEGEND
-
-
-def _open_image(root: Path) -> View:
-    return View(ImageLayer(ImagePyramid(root)), root)
-
-
-def _open_mask(root: Path) -> View:
-    result = open_result(root)
-    return View(MaskLayer(result.mask, result.shape), root, result.legend)

@@ -1,4 +1,8 @@
-"""What tiles are cut from: the image or the labels of a job, at any level, also above the pyramid's last."""
+"""What tiles are cut from: the image or the labels of a job, at any level, also above the pyramid's last.
+
+A chunk of the pyramid is four tiles, and a screenful asks for neighbours: of what cannot change, the last chunks are
+kept as they were decoded, pixel by pixel, as encoders want them.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,16 @@ from PIL.Image import Resampling
 
 from gigamask.geometry import Box, level_shape
 from gigamask.manifest import NO_DATA
+from gigamask.plan import CHUNK_PX
 from gigamask.pyramid.arrays import Pixels
 from gigamask.pyramid.halve import halve_mean, halve_mode
 from gigamask.pyramid.image import ImagePyramid
 from gigamask.pyramid.mask import MaskPyramid
+from gigamask.tiles.cache import Cache
 from gigamask.tiles.grids import Shape, Window
 
 Read = Callable[[Box, int], Pixels]
+Chunks = Cache[Pixels]
 
 
 class Layer(Protocol):
@@ -28,12 +35,13 @@ class Layer(Protocol):
     def shape(self) -> Shape: ...
 
     def read(self, box: Box, level: int) -> Pixels:
-        """box: in pixels of `level`, inside it; any level. (..., h, w)."""
+        """box: in pixels of `level`, inside it; any level. (..., h, w), not to be written to."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLayer:
     pyramid: ImagePyramid
+    chunks: Chunks
 
     @property
     def shape(self) -> Shape:
@@ -41,7 +49,17 @@ class ImageLayer:
 
     def read(self, box: Box, level: int) -> Pixels:
         """(3 or 4, h, w)"""
-        return read_above(self.pyramid.read, self.pyramid.levels, self.shape, box, level, halve_mean)
+        if level >= self.pyramid.levels:
+            return read_above(self.pyramid.read, self.pyramid.levels, self.shape, box, level, halve_mean)
+        chunk = chunk_of(box, level_shape(self.shape, level))
+        if chunk is None:
+            return self.pyramid.read(box, level)
+        kept = self.chunks.get_or_make((self.pyramid.root, level, chunk), lambda: self._decode(chunk, level))
+        return kept[box.within(chunk).slices].transpose(2, 0, 1)
+
+    def _decode(self, chunk: Box, level: int) -> Pixels:
+        """(h, w, 3 or 4)"""
+        return np.ascontiguousarray(self.pyramid.read(chunk, level).transpose(1, 2, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +68,29 @@ class MaskLayer:
 
     pyramid: MaskPyramid
     shape: Shape
+    chunks: Chunks
 
     def read(self, box: Box, level: int) -> Pixels:
         """(h, w)"""
-        return read_above(self.pyramid.read, self.pyramid.levels, self.shape, box, level, halve_mode)
+        if level >= self.pyramid.levels:
+            return read_above(self.pyramid.read, self.pyramid.levels, self.shape, box, level, halve_mode)
+        chunk = chunk_of(box, level_shape(self.shape, level))
+        if chunk is None:
+            return self.pyramid.read(box, level)
+        kept = self.chunks.get_or_make((self.pyramid.root, level, chunk), lambda: self.pyramid.read(chunk, level))
+        return kept[box.within(chunk).slices]
+
+
+def chunk_of(box: Box, shape: Shape) -> Box | None:
+    """The one chunk that the box lies in; None where it meets several. shape: of the level."""
+    chunk = box.snap(CHUNK_PX)
+    return chunk.clip(shape) if chunk.shape == (CHUNK_PX, CHUNK_PX) else None
 
 
 def read_above(
     read: Read, levels: int, shape: Shape, box: Box, level: int, halve: Callable[[Pixels], Pixels]
 ) -> Pixels:
-    """A level that is there is read; one above is the last, which is small, halved as often as it takes."""
-    if level < levels:
-        return read(box, level)
+    """The last level, which is small, halved as often as it takes."""
     pixels = read(Box(0, 0, *level_shape(shape, levels - 1)), levels - 1)
     for _ in range(level - levels + 1):
         pixels = halve(pixels)
