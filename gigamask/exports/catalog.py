@@ -120,7 +120,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "mask.geojson.gz",
-        "geojson-gz",
+        "geojson.gz",
         "The same polygons, compressed",
         "application/gzip",
         later("geojson", "write_geojson_gz"),
@@ -128,7 +128,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "mask.gpkg",
-        "geopackage",
+        "gpkg",
         "GeoPackage of the polygons in the image's CRS (QGIS, ArcGIS)",
         "application/geopackage+sqlite3",
         later("geopackage", "write_geopackage"),
@@ -137,7 +137,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "statistics.json",
-        "statistics",
+        "stats.json",
         "Area and share of each class, in the image and in each area of a region of interest",
         "application/json",
         later("statistics", "write_json"),
@@ -145,7 +145,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "statistics.csv",
-        "statistics-csv",
+        "stats.csv",
         "The same as a table, one row an area and class",
         "text/csv; charset=utf-8",
         later("statistics", "write_csv"),

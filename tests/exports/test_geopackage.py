@@ -28,7 +28,7 @@ EARTH = {"pixel_size": (0.5, 0.5), "unit": "meter", "georeference": UTM}
 
 def written(folder: Path, labels: np.ndarray = LABELS, options: ExportOptions | None = None, **info: Any) -> Path:
     make_result(folder / "a.zarr", labels, **info)
-    export(folder / "a.zarr", "geopackage", folder / "mask.gpkg", options or ExportOptions())
+    export(folder / "a.zarr", "gpkg", folder / "mask.gpkg", options or ExportOptions())
     return folder / "mask.gpkg"
 
 
