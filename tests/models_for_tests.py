@@ -1,7 +1,7 @@
 """Model folders with closed-form answers: `model.json` and a small ONNX graph.
 
 Inputs: local (B, 3, t, t) uint8 and, where alpha > 1, surround (B, 3, alpha t, alpha t) uint8 and offset (B, 2) int32,
-the local window's place (y, x) in its surround. Output: labels (B, t, t) uint8.
+the local window's place (y, x) in its surround. Output: labels (B, t, t) uint8, and of one scores (B, C, t, t) float32.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gigamask.manifest import MANIFEST_NAME, LabelClass, ModelFile, ModelManifest
+from gigamask.manifest import MANIFEST_NAME, LabelClass, ModelFile, ModelManifest, PixelSize
 
 THRESHOLD = 127
 GREY = (128.0, 128.0, 128.0)
@@ -29,6 +29,29 @@ def threshold_model(folder: Path, tile_px: int = 64, alpha: int = 1, name: str =
     ]
     constants = {"zero": np.int64(0), "threshold": np.int32(THRESHOLD)}
     return _write(folder, name, ("dark", "bright"), nodes, constants, tile_px, alpha)
+
+
+def scored_model(folder: Path, tile_px: int = 64, name: str = "scored", size: PixelSize | None = None) -> Path:
+    """The threshold model's labels, with scores: x and -x, x = (THRESHOLD + 0.5 - red) / SOFTNESS."""
+    nodes = [
+        helper.make_node("Gather", ["local", "first"], ["red"], axis=1),
+        helper.make_node("Cast", ["red"], ["red32"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["border", "red32"], ["below"]),
+        helper.make_node("Div", ["below", "softness"], ["dark"]),
+        helper.make_node("Neg", ["dark"], ["bright"]),
+        helper.make_node("Concat", ["dark", "bright"], ["scores"], axis=1),
+        helper.make_node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["best"], ["labels"], to=TensorProto.UINT8),
+    ]
+    constants = {
+        "first": np.array([0], np.int64),
+        "border": np.float32(THRESHOLD + 0.5),
+        "softness": np.float32(SOFTNESS),
+    }
+    return _write(folder, name, ("dark", "bright"), nodes, constants, tile_px, 1, scores=True, size=size)
+
+
+SOFTNESS = 64.0
 
 
 def offset_model(folder: Path, tile_px: int = 64, alpha: int = 2, name: str = "offset") -> Path:
@@ -101,22 +124,28 @@ def _write(
     constants: dict[str, np.generic | np.ndarray],
     tile_px: int,
     alpha: int,
+    scores: bool = False,
+    size: PixelSize | None = None,
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     constants = constants | {"tile_shape": np.array([1, tile_px, tile_px], np.int64)}
     used = {name for node in nodes for name in node.input}
+    outputs = [helper.make_tensor_value_info("labels", TensorProto.UINT8, ["B", tile_px, tile_px])]
+    if scores:
+        shape = ["B", len(classes), tile_px, tile_px]
+        outputs.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape))
     graph = helper.make_graph(
         nodes,
         name,
         _inputs(tile_px, alpha),
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, ["B", tile_px, tile_px])],
+        outputs,
         [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items() if key in used],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
     (folder / "model.onnx").write_bytes(content)
-    manifest = _manifest(name, classes, tile_px, alpha, hashlib.sha256(content).hexdigest())
+    manifest = _manifest(name, classes, tile_px, alpha, hashlib.sha256(content).hexdigest(), size)
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1))
     return folder
 
@@ -130,12 +159,15 @@ def _inputs(tile_px: int, alpha: int) -> list[onnx.ValueInfoProto]:
     return [local, surround, helper.make_tensor_value_info("offset", TensorProto.INT32, ["B", 2])]
 
 
-def _manifest(name: str, classes: tuple[str, ...], tile_px: int, alpha: int, sha256: str) -> ModelManifest:
+def _manifest(
+    name: str, classes: tuple[str, ...], tile_px: int, alpha: int, sha256: str, size: PixelSize | None
+) -> ModelManifest:
     return ModelManifest(
         name=name,
         version="1",
         tile_px=tile_px,
         alpha=alpha,
+        pixel_size=size,
         mean=GREY,
         std=GREY,
         classes=tuple(
