@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from gigamask.errors import Conflict, UnknownJob
 from gigamask.image_info import ImageInfo, ReadOptions
-from gigamask.job import Job, JobOptions, Problem, Stage, State
+from gigamask.job import Job, JobOptions, Problem, RegionOutcomes, SelectionSummary, Stage, State
 from gigamask.queue import keys
 from gigamask.queue.connection import Connection
 from gigamask.queue.job_store import JobStore
@@ -267,3 +268,45 @@ def test_a_record_survives_the_hash() -> None:
         error=Problem(code="region_failed", detail="…", region=4), options=JobOptions(region_px=512),
     )  # fmt: skip
     assert from_hash({name: str(value) for name, value in to_hash(job).items()}) == job
+
+
+def test_regions_are_told_apart_as_done_and_skipped_until_the_mask_tells_it(jobs: JobStore, settings: Settings) -> None:
+    job = jobs.submit("a" * 32, "a.png", "m", JobOptions())
+    with pytest.raises(Conflict, match="before its image has been read"):
+        jobs.outcomes(job.id)
+    jobs.start(job.id)
+    selection = SelectionSummary(method="otsu", threshold=9, tissue_share=0.5, tiles_total=80, tiles_selected=7)
+    jobs.start_segment(job.id, INFO, 512, 20, 1.5, selection)
+    for index in (0, 7, 8, 19):
+        jobs.complete_region(job.id, index, {1: 5}, skipped=index in (7, 19))
+    rows, cols = -(-INFO.height // 512), -(-INFO.width // 512)
+    expected = RegionOutcomes(512, (rows, cols), frozenset({0, 8}), frozenset({7, 19}), frozenset())
+    assert jobs.outcomes(job.id) == expected
+    assert (jobs.get(job.id).scale, jobs.get(job.id).selection) == (1.5, selection)
+    jobs.fail(job.id, Problem(code="region_failed", detail="-", region=3))
+    assert jobs.outcomes(job.id).failed == {3}
+
+
+def test_the_areas_of_a_published_mask_replace_what_the_regions_counted(jobs: JobStore) -> None:
+    job = jobs.submit("a" * 32, "a.png", "m", JobOptions(min_object_px=9))
+    jobs.start(job.id)
+    jobs.start_segment(job.id, INFO, 512, 1)
+    jobs.complete_region(job.id, 0, {1: 5, 2: 7})
+    assert jobs.succeed(job.id, {1: 12, 2: 0})
+    assert jobs.get(job.id).areas_px == {1: 12, 2: 0}
+
+
+def test_records_from_before_there_were_choices_are_read(jobs: JobStore, settings: Settings) -> None:
+    job = jobs.submit("a" * 32, "a.png", "m", JobOptions(region_px=512))
+    new = {"roi", "background", "resolution", "overlap", "min_object_px", "probabilities"}
+    path = Store(settings.store).job_record(job.id)
+    record = json.loads(path.read_text())
+    old = {name: value for name, value in record.items() if name not in ("scale", "selection")}
+    old["options"] = {name: value for name, value in record["options"].items() if name not in new}
+    path.write_text(json.dumps(old))
+    fixed = json.loads(jobs._connection.call("HGET", keys.job(job.id), "fixed"))
+    jobs._connection.call("HSET", keys.job(job.id), "fixed", json.dumps(fixed | {"options": old["options"]}))
+    jobs._connection.call("HDEL", keys.job(job.id), "scale")
+    assert jobs.get(job.id) == job
+    jobs._connection.call("DEL", keys.job(job.id))
+    assert jobs.get(job.id) == job
