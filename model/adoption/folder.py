@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from gigamask.errors import BadModel, Conflict, InvalidOption
+from gigamask.errors import BadModel, Conflict, InsufficientStorage, InvalidOption
 from gigamask.manifest import MANIFEST_NAME, ModelFile, ModelManifest
 from gigamask.plan import REGION_SIDES_PX, plan_regions
 from gigamask.pyramid.ngff import software_version
@@ -105,6 +105,8 @@ def _beside(root: Path) -> Iterator[Path]:
         raise InvalidOption(f"{root}: {exc.strerror}; --to names another folder") from exc
     try:
         yield stage
+    except OSError as exc:
+        raise InsufficientStorage(f"{root} cannot be written: {exc.strerror}") from exc
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
