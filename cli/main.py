@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from cli import models
+from cli.batch import batch
 from cli.console import err, log_to_stderr, out, told_errors
 from cli.export import export_result
 from cli.options import (
@@ -100,6 +101,7 @@ def segment(
         print_report(report, as_json=as_json)
 
 
+app.command()(batch)
 
 
 @app.command()

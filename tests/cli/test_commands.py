@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 
-COMMANDS = ("segment", "up", "serve", "worker", "submit", "status", "models", "info", "doctor", "demo")
+COMMANDS = ("segment", "batch", "up", "serve", "worker", "submit", "status", "models", "info", "doctor", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
