@@ -31,14 +31,18 @@ from workers import local
 SHAPE = (300, 400)
 
 
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    threshold_model(folder / "threshold")
+    threshold_model(folder / "second", name="second")
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shelf = tmp_path / "models"
-    threshold_model(shelf / "threshold")
-    threshold_model(shelf / "second", name="second")
+def _models_to_choose_from(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIGAMASK_MODELS", str(shelf))
     monkeypatch.setenv("COLUMNS", "200")
-    return shelf
 
 
 @pytest.fixture
