@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,20 @@ def print_report(report: SegmentReport, *, as_json: bool) -> None:
         f"{report.width} x {report.height} px ({report.megapixels:.1f} MP) in {report.seconds:.1f} s, "
         f"{report.megapixels_per_s:.2f} MP/s; {report.regions_skipped} of {report.regions_total} regions were skipped"
     )
+    for line in choices_told(report):
+        err.print(line)
     out.print(f"{report.out}", soft_wrap=True)
+
+
+def choices_told(report: SegmentReport) -> Iterator[str]:
+    """What a person should know of what was run, line by line."""
+    if report.scale != 1:
+        yield f"the model sees {report.scale:g} x {report.scale:g} pixels as one"
+    if (chosen := report.selection) is not None:
+        yield f"{chosen.tiles_selected:,} of {chosen.tiles_total:,} tiles were run"
+        if chosen.tissue_share is not None:
+            found = f"{chosen.method}, threshold {chosen.threshold:g}"
+            yield f"{chosen.tissue_share:.1%} of the image is no background ({found})"
 
 
 def as_object(report: SegmentReport) -> dict[str, object]:
@@ -108,5 +122,7 @@ def as_object(report: SegmentReport) -> dict[str, object]:
         "unit": report.unit and f"{report.unit}^2",
         "no_data_px": report.no_data_px,
         "regions": {"total": report.regions_total, "skipped": report.regions_skipped},
+        "scale": report.scale,
+        "selection": report.selection and report.selection.model_dump(),
         "out": str(report.out),
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gigamask.errors import BadImage, Conflict, GigamaskError, RegionFailed
 from gigamask.image_info import ImageInfo
-from gigamask.job import JobOptions, Stage
+from gigamask.job import JobOptions, SelectionSummary, Stage
 from gigamask.manifest import NO_DATA, ModelManifest
 from gigamask.plan import Plan, plan_job, plan_regions
 from gigamask.pyramid import ngff
@@ -46,6 +46,7 @@ class SegmentReport:
     """areas_px: class name -> pixels (no data apart). areas: the same in `unit` squared, if pixels have a size.
 
     stage_seconds: `ingest`, `segment`, `assemble` as they passed; `read`, `predict`, `write` overlap within `segment`.
+    scale: the image's pixels along one as the model sees it. selection: None where every tile was run.
     Of a resumed run, the time and `segmented_px` are this run's; the areas are the whole image's.
     """
 
@@ -61,6 +62,8 @@ class SegmentReport:
     regions_total: int
     regions_skipped: int
     out: Path
+    scale: float = 1.0
+    selection: SelectionSummary | None = None
 
     @property
     def megapixels(self) -> float:
@@ -295,6 +298,8 @@ class _Run:
             regions_total=plan.region_count,
             regions_skipped=sum(record.skipped for record in self._journal.records.values()),
             out=self._out,
+            scale=plan.scale,
+            selection=self._selection.summary if self._selection else None,
         )
 
 

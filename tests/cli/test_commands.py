@@ -60,7 +60,17 @@ def test_doctor_finds_what_the_tests_need() -> None:
     assert found["ONNX Runtime"]["ok"]
 
 
-@pytest.mark.parametrize("option", [("--pixel-size-um", "0"), ("--region-px", "700"), ("--sample-range", "5", "inf")])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--pixel-size-um", "0"),
+        ("--region-px", "700"),
+        ("--sample-range", "5", "inf"),
+        ("--roi", "1,2,3"),
+        ("--roi", "nowhere.geojson"),
+        ("--min-object-px", "1000000"),
+    ],
+)
 def test_a_wrong_option_is_told_before_anything_is_read(tmp_path: Path, option: tuple[str, ...]) -> None:
     image = tmp_path / "image.png"
     image.write_bytes(b"not even an image")

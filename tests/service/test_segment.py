@@ -14,9 +14,11 @@ import pytest
 from fastapi import FastAPI
 
 from gigamask.image_info import ReadOptions
+from gigamask.job import JobOptions
 from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.queue.record import write_reading
+from gigamask.roi import parse_roi
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
 from service import segment, uploads
@@ -79,6 +81,24 @@ async def test_options_of_the_form_reach_the_job(client: httpx.AsyncClient, jobs
     assert (kept.read.pixel_size_um, kept.read.sample_range, kept.region_px) == (0.25, (0.0, 4095.0), 1024)
 
 
+async def test_what_is_to_be_done_with_the_image_reaches_the_job_by_either_door(
+    client: httpx.AsyncClient, jobs: JobStore
+) -> None:
+    triangle = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
+    chosen = {
+        "background": "skip", "resolution": "native", "overlap": "gaussian", "min_object_px": 50, "probabilities": True,
+    }  # fmt: skip
+    fields = [(name, None, str(value).lower().encode()) for name, value in chosen.items()]
+    first = await post(client, WITH_MODEL, *fields, ("roi", None, json.dumps(triangle).encode()), FILE)
+    body = {"image": first.json()["image_id"], "model": MODEL, "options": chosen | {"roi": triangle}}
+    second = await client.post("/segment", json=body)
+    expected = JobOptions.model_validate(chosen | {"roi": parse_roi(triangle)})
+    for answer in (first, second):
+        assert answer.status_code == 202
+        assert jobs.get(answer.json()["id"]).options == expected
+        assert JobOptions.model_validate(answer.json()["options"]) == expected
+
+
 def nothing(name: str) -> tuple[str, None, bytes]:
     return name, None, b"1"
 
@@ -92,7 +112,7 @@ def nothing(name: str) -> tuple[str, None, bytes]:
         ((WITH_MODEL, FILE, FILE), 400, "bad_upload"),
         ((WITH_MODEL, ("file", None, b"text")), 400, "bad_upload"),
         ((WITH_MODEL, FILE, nothing("colour")), 400, "bad_upload"),
-        ((("model", None, b"m" * 9000), FILE), 400, "bad_upload"),
+        ((("model", None, b"m" * 600_000), FILE), 400, "bad_upload"),
         ((FILE, ("model", None, b"nobody")), 404, "unknown_model"),
         ((FILE, ("model", None, b"../models/land")), 404, "unknown_model"),
         ((WITH_MODEL, FILE, ("region_px", None, b"100")), 422, "invalid_option"),
@@ -105,6 +125,11 @@ def nothing(name: str) -> tuple[str, None, bytes]:
         ((WITH_MODEL, FILE, ("pixel_size_um", None, b"inf")), 422, "invalid_request"),
         ((WITH_MODEL, FILE, ("pixel_size_um", None, b"nan")), 422, "invalid_request"),
         ((WITH_MODEL, FILE, ("sample_range", None, b"5")), 422, "invalid_request"),
+        ((WITH_MODEL, FILE, ("roi", None, b"1,2,3")), 422, "invalid_option"),
+        ((WITH_MODEL, FILE, ("roi", None, b'{"type": "Point", "coordinates": [0, 0]}')), 422, "invalid_option"),
+        ((WITH_MODEL, FILE, ("overlap", None, b"some")), 422, "invalid_request"),
+        ((WITH_MODEL, FILE, ("min_object_px", None, b"-1")), 422, "invalid_request"),
+        ((WITH_MODEL, FILE, ("probabilities", None, b"perhaps")), 422, "invalid_request"),
     ],
 )
 async def test_a_wrong_form_is_refused_and_leaves_nothing(
@@ -315,8 +340,11 @@ async def test_what_json_may_ask_for(client: httpx.AsyncClient, store: Store) ->
         ({"image": image}, 422, "invalid_request"),
         ({"image": image, "model": MODEL, "colour": 1}, 422, "invalid_request"),
         ({"image": image, "model": MODEL, "options": {"region_px": 3}}, 422, "invalid_option"),
+        ({"image": image, "model": MODEL, "options": {"roi": "0,0,-1,2"}}, 422, "invalid_option"),
+        ({"image": image, "model": MODEL, "options": {"roi": {"type": "Line"}}}, 422, "invalid_option"),
+        ({"image": image, "model": MODEL, "options": {"background": "drop"}}, 422, "invalid_request"),
         ([], 422, "invalid_request"),
-        ({"image": image, "model": MODEL, "x": "x" * 70_000}, 413, "upload_too_large"),
+        ({"image": image, "model": MODEL, "x": "x" * 1_100_000}, 413, "upload_too_large"),
     ]
     for body, status, code in asked:
         answer = await again(client, body)
