@@ -65,7 +65,7 @@ def study(model: onnx.ModelProto, told: Description, threads: int = 0) -> Study:
     raw = [original.run([output], **{image.name: each})[0] for each in fed]
     map_ = _map(output, raw, classes, network_px, told, notes)
     frame = choose_frame(network_px, told.halo_px or 0, map_.crop_px)
-    _note_frame(frame, notes)
+    _note_frame(frame, told, notes)
     served, any_batch = _any_batch(model, image, output, fed, raw, threads)
     if not any_batch:
         notes.append("the graph takes one picture at a time: the wrapped one does too")
@@ -168,8 +168,9 @@ def _without_threshold(map_: MapPort, told: Description) -> MapPort:
     return map_
 
 
-def _note_frame(frame: Frame, notes: list[str]) -> None:
-    if not frame.whole:
+def _note_frame(frame: Frame, told: Description, notes: list[str]) -> None:
+    """Silent where the tile is what was asked for, and the rest its halo."""
+    if not frame.whole and not (told.halo_px and frame.tile_px == told.tile_px):
         notes.append(
             f"the network sees {frame.network_px} px and the middle {frame.tile_px} are kept (a tile is a power of two)"
         )

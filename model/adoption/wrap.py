@@ -208,7 +208,10 @@ def _labels_alone(g: _Sketch, planes: str, classes: int) -> None:
 
 
 def _logits(g: _Sketch, planes: str, map_: MapPort) -> str:
-    """(B, C, t, t) as the network gave them -> (B, K, t, t) whose softmax are the probabilities (their shares, of independent ones)."""
+    """(B, C, t, t) as the network gave them -> (B, K, t, t), whose softmax are the probabilities.
+
+    Of independent ones (K sigmoids) they are the shares.
+    """
     if map_.activation != "none" and not map_.foreground:
         return g.op("Log", _clip(g, planes))
     if map_.activation == "sigmoid":
