@@ -12,7 +12,22 @@ from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store
-from service import events, exports, health, iiif, jobs, masks, models, page, problems, regions, segment, tiles, tus
+from service import (
+    events,
+    exports,
+    health,
+    iiif,
+    jobs,
+    masks,
+    models,
+    old_zarr,
+    page,
+    problems,
+    regions,
+    segment,
+    tiles,
+    tus,
+)
 from service.draining import DrainRefused
 from service.events import Streams
 from service.parts import Parts
@@ -52,6 +67,7 @@ def create_app(settings: Settings, store: Store, jobs_: JobStore, shelf: ModelSh
         events.router,
         masks.router,
         exports.router,
+        old_zarr.router,
         tiles.router,
         iiif.router,
         regions.router,

@@ -1,7 +1,7 @@
-"""`/jobs/{id}/files` and `/jobs/{id}/mask-0.4.zarr`: a result in the formats of other tools.
+"""`/jobs/{id}/files`: a result as files of other tools.
 
-A file that was made is sent like any other, by ranges; one that was not is made by a child process while the client
-waits or comes back. The old Zarr is made key by key and lies nowhere.
+A file that was made is sent like any other, by ranges; one that was not is made by a child process (service.builds)
+while the client waits or comes back.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from gigamask.errors import Conflict, NotFound
 from gigamask.exports.building import fraction_of
 from gigamask.exports.catalog import DEFAULTS, FORMATS, ExportOptions, Format, download_name, write_options
-from gigamask.exports.zarr2 import read_key
 from gigamask.job import Job
 from gigamask.legend import parse_colors
 from gigamask.pyramid.result import Result, open_result
 from gigamask.roi import parse_roi
 from service.builds import Build, Builds, Task
-from service.files import is_current, send_file
-from service.masks import CACHED, PROBLEMS, JobId, attachment, published_mask
+from service.files import send_file
+from service.masks import PROBLEMS, JobId, attachment, published_mask
 from service.parts import Parts, PartsDep, RootPath
 from service.schemas import ProblemView
 
@@ -128,10 +127,6 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     500: {"model": ProblemView, "description": "It could not be made; asked again, it is tried again."},
     507: {"model": ProblemView, "description": "There is no space for it."},
 }
-KEY_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {}, "application/json": {}}, "description": "The whole value."},
-    304: {"description": "Not changed (If-None-Match)."},
-}
 
 
 @router.get("/jobs/{job_id}/files", summary="The files that a result can be had as", responses=PROBLEMS)
@@ -171,27 +166,6 @@ async def read_file(
             builds.find(task.target)  # told now
             raise build.problem
     return await run_in_threadpool(_answer, request, entry, task, build, parts)
-
-
-@router.head("/jobs/{job_id}/mask-0.4.zarr/{key:path}", include_in_schema=False)
-@router.get(
-    "/jobs/{job_id}/mask-0.4.zarr/{key:path}",
-    summary="One key of the result's Zarr v2 store",
-    response_class=Response,
-    responses=KEY_ANSWERS | PROBLEMS,
-)
-def read_old_key(job_id: JobId, key: str, request: Request, parts: PartsDep) -> Response:
-    """OME-Zarr 0.4, for tools that read no Zarr v3; made of the stored shards when it is asked for."""
-    value = read_key(published_mask(job_id, parts), key)
-    if value is None:
-        raise NotFound(f"no key {key!r}; the root's metadata is at '.zgroup' and '.zattrs'")
-    headers = CACHED | {"ETag": f'"{hashlib.sha256(value).hexdigest()[:32]}"'}
-    if is_current(request.headers.get("if-none-match"), headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    media_type = "application/json" if key.rpartition("/")[2].startswith(".z") else "application/octet-stream"
-    if request.method == "HEAD":
-        return Response(headers=headers | {"Content-Length": str(len(value))}, media_type=media_type)
-    return Response(value, headers=headers, media_type=media_type)
 
 
 def _listed(name: str) -> Format:

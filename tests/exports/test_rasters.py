@@ -20,11 +20,14 @@ from rio_cogeo import cog_validate
 from gigamask.exports.catalog import ExportOptions, export
 from gigamask.exports.crs import crs_of
 from gigamask.geometry import Box, level_shape
-from gigamask.image_info import Georeference
+from gigamask.image_info import Georeference, ReadOptions
 from gigamask.manifest import NO_DATA
 from gigamask.pyramid.result import Result
+from gigamask.settings import Settings
+from gigamask.sources.source import open_source
 from tests.exports.results_for_tests import COLORS, NAMES, Labels, blobs, make_result
 
+GEOTIFF = (Path(__file__).parents[2] / "../shared/data/geotiff").resolve()
 SHAPE = (1100, 1701)  # odd, and no multiple of a tile
 UTM = Georeference(epsg=26914, transform=(485899.0, 5.0, 0.0, 5209246.0, 0.0, -5.0))
 # A Lambert conic of nobody's, as GeoTIFF keys write it: no EPSG code names it.
@@ -169,6 +172,17 @@ def test_a_crs_without_a_code_is_kept(labels: Labels, tmp_path: Path) -> None:
     assert {name: shown[name] for name in ("proj", "lat_1", "lat_2", "lon_0", "lat_0", "x_0", "y_0")} == {
         "proj": "lcc", "lat_1": 46, "lat_2": 49, "lon_0": 3, "lat_0": 46.5, "x_0": 700000, "y_0": 6600000,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["cog.tif", "sentinel2_tci.tif", "naip_rgbn_2020.tif", "cog_rgb_mask.tif"])
+def test_a_cog_lies_where_the_real_image_lies(labels: Labels, tmp_path: Path, name: str) -> None:
+    if not (GEOTIFF / name).is_file():
+        pytest.skip(f"the real image {name} is not here")
+    found = open_source(GEOTIFF / name, ReadOptions(), Settings()).info.georeference
+    result = make_result(tmp_path / "a.zarr", labels[:300, :400], georeference=found)
+    with rasterio.open(made(result, "mask.tif")) as image, rasterio.open(GEOTIFF / name) as original:
+        assert image.crs == original.crs
+        assert image.transform.almost_equals(original.transform, 1e-9)
 
 
 @pytest.mark.parametrize("keys", [{}, {"ModelPixelScale": [1.0, 1.0, 0.0]}, {"odd": "x"}])

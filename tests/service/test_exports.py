@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 import rasterio
 import zarr
 from fastapi import FastAPI
+from ome_zarr.io import parse_url
+from ome_zarr.reader import Reader
 
 from gigamask.errors import Conflict, ExportFailed, InsufficientStorage
-from gigamask.exports.building import hold
+from gigamask.exports.building import fraction_of, hold
 from gigamask.exports.catalog import FORMATS
 from gigamask.geometry import Box, level_shape
 from gigamask.job import Job, JobOptions
@@ -29,7 +33,7 @@ from service import builds as making
 from service import exports
 from service.builds import Build, Builds, Task
 from service.parts import Parts
-from tests.exports.results_for_tests import blobs, make_result
+from tests.exports.results_for_tests import NAMES, blobs, make_result
 from tests.service.conftest import MODEL, Served, publish_job
 
 NAME = "patches"
@@ -303,6 +307,35 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         held.begin(sleeping_task(tmp_path, 3, monkeypatch))
 
 
+BEGIN = """
+import json, sys, time
+from pathlib import Path
+from service.builds import Builds, Task
+task = json.loads(sys.argv[1])
+build = Builds().begin(Task(Path(task["root"]), "mask.tif", Path(task["target"]), "{}", 10**9))
+while build.fraction == 0:
+    time.sleep(0.01)
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux alone")
+def test_what_is_being_made_ends_with_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.exports.results_for_tests.picture", lambda shape: np.zeros((*shape, 3), np.uint8))
+    root = make_result(tmp_path / "large.zarr", np.tile(blobs((512, 4096)), (16, 1))).root
+    target = tmp_path / "exports" / "mask.tif"
+    task = json.dumps({"root": str(root), "target": str(target)})
+    with subprocess.Popen([sys.executable, "-c", BEGIN, task], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"begun\n"
+        (child,) = psutil.Process(parent.pid).children()
+        parent.kill()
+    assert not psutil.wait_procs([child], timeout=10)[1]
+    assert fraction_of(target) is None
+    assert not target.exists()
+
+
 # -- the service as a process
 
 
@@ -347,3 +380,9 @@ def test_zarr_reads_the_old_store_over_http(served: Served, job: Job, made_once:
         box = Box(0, 0, *level_shape(SHAPE, k))
         np.testing.assert_array_equal(group[f"labels/{NAME}/{k}"][:], result.labels(box, k))
     np.testing.assert_array_equal(group["1"][:], result.pixels(Box(0, 0, *level_shape(SHAPE, 1)), 1))
+
+
+def test_ome_zarr_py_reads_the_old_store_over_http(served: Served, job: Job) -> None:
+    nodes = list(Reader(parse_url(f"{served.url}/jobs/{job.id}/mask-0.4.zarr", mode="r"))())
+    assert len(nodes[0].data) == len(nodes[-1].data) == 4
+    assert nodes[-1].metadata["properties"][1]["name"] == NAMES[1]
