@@ -42,18 +42,31 @@ class LiveMask:
         self._last = own - 1
         self._pyramid = MaskPyramid(folder, own)
         self._cell_px = region_px >> self._last
-        self._overview = _Overview(self, folder / str(self._last) / "c")
+        self._top = self._last + self._cell_px.bit_length() - 1
+        overview = min(max(level_count(shape, OVERVIEW_PX) - 1, self._last), self._top)
+        self._overview = _Overview(self, overview, folder / str(self._last) / "c")
 
     def read(self, box: Box, level: int) -> Pixels:
         """(h, w)"""
         if level <= self._last:
             return self._pyramid.read(box, level)
+        if level > self._top:
+            return self._halved(box, level)
         cells = list(self._cells(box, level))
         if len(cells) > MOST_CELLS:
             return self._overview.read(box, level)
         labels = np.full(box.shape, NO_DATA, np.uint8)
         for cell in cells:
             paste(labels, box, *self.halved_cell(cell, level))
+        return labels
+
+    def _halved(self, box: Box, level: int) -> Pixels:
+        """Where a region is less than a pixel: from the level where it is one."""
+        steps = level - self._top
+        source = Box(box.y0 << steps, box.x0 << steps, box.y1 << steps, box.x1 << steps)
+        labels = self.read(source.clip(level_shape(self.shape, self._top)), self._top)
+        for _ in range(steps):
+            labels = halve_mode(labels)
         return labels
 
     def _cells(self, box: Box, level: int) -> Iterator[Cell]:
@@ -84,12 +97,12 @@ def paste(target: Pixels, frame: Box, box: Box, labels: Pixels) -> None:
 
 
 class _Overview:
-    """The mask at the first level of which no side is longer than OVERVIEW_PX; 4 MiB at most."""
+    """The whole mask at one level, above the regions' own, where no side is longer than OVERVIEW_PX (4 MiB at most)."""
 
-    def __init__(self, mask: LiveMask, shards: Path) -> None:
+    def __init__(self, mask: LiveMask, level: int, shards: Path) -> None:
         """shards: folder of the regions' last level, `<row>/<column>` each."""
         self._mask, self._shards = mask, shards
-        self._level = level_count(mask.shape, OVERVIEW_PX) - 1
+        self._level = level
         self._labels: Pixels | None = None
         self._known: set[Cell] = set()
         self._next_look = 0.0
