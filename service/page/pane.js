@@ -169,14 +169,15 @@ export class Pane {
     try {
       const { signal } = this.#opening;
       const { links } = this.#job;
-      const [image, mask] = await Promise.all([readPyramid(links.image_dzi, signal), readPyramid(links.mask_dzi, signal)]);
+      const mask = links.mask_dzi ? await readPyramid(links.mask_dzi, signal) : null; // a job that failed has none
+      const image = await readPyramid(links.image_dzi, signal);
       this.#item = await this.#addImage(image);
       this.viewport.resize(new OpenSeadragon.Point(this.host.clientWidth, this.host.clientHeight), false);
-      this.#layer = new MaskLayer(this.#viewer, mask, this.#look.opacity);
+      if (mask) this.#layer = new MaskLayer(this.#viewer, mask, this.#look.opacity);
       if (this.#wanted) this.view = this.#wanted;
       else this.viewport.goHome(true);
       this.#tellWaiting();
-      await this.#showMask();
+      if (mask) await this.#showMask();
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.#opening = null; // the next news of the job tries again

@@ -148,7 +148,8 @@ class JobRow {
     if (!job.links.image_dzi || !job.image) return;
     const picture = (link, format, query) => thumbnail(job.links[link], job.image, format, query);
     const mark = job.state === "succeeded" ? "" : `?v=${job.regions.done}`;
-    const wanted = [picture("image_dzi", "jpg", ""), picture("mask_dzi", "png", mark)];
+    const wanted = [picture("image_dzi", "jpg", "")];
+    if (job.links.mask_dzi) wanted.push(picture("mask_dzi", "png", mark));
     const shown = [...this.#thumb.children].map((image) => image.src);
     if (wanted.every((src, i) => src === shown[i])) return;
     if (shown.length && !isFinal(job)) return; // tiles are for the viewer while there is work to do
