@@ -1,8 +1,8 @@
 """A Gigamask service from Python: `Client` and, with `await`, `AsyncClient`.
 
 Protocol and network are apart: the core (`uploading`, `following`, `downloading`, `calls`) is made of generators that
-ask for effects (`effects`) and know no socket; two thin drivers (`blocking`, `asynchronous`) do them with httpx. Nothing
-heavy is loaded before it is needed: zarr with the first mask that is opened.
+ask for effects (`effects`) and know no socket; two thin drivers (`blocking`, `asynchronous`) do them with httpx.
+Nothing heavy is loaded before it is needed: zarr with the first mask that is opened.
 """
 
 from gigamask.client.asynchronous import AsyncClient

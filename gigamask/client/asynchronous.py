@@ -32,7 +32,6 @@ from gigamask.client.remembered import FileIdentity, cache_folder, memory_of
 from gigamask.client.settled import (
     LOCAL_SERVER,
     PATIENCE_S,
-    READ_BYTES,
     answer_of,
     http_options,
     id_of,
@@ -218,7 +217,7 @@ class Hands:
                 return answer_of(await self._http.send(self._built(request)))
             case Open(request):
                 self._opened = await self._http.send(self._built(request), stream=True)
-                self._blocks = self._opened.aiter_raw(READ_BYTES)
+                self._blocks = self._opened.aiter_raw()
                 return answer_of(self._opened)
             case Read():
                 return await anext(self._blocks, b"") if self._blocks else b""

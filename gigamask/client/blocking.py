@@ -234,7 +234,7 @@ class Hands:
                 return answer_of(self._http.send(self._built(request)))
             case Open(request):
                 self._opened = self._http.send(self._built(request), stream=True)
-                self._blocks = self._opened.iter_raw(READ_BYTES)
+                self._blocks = self._opened.iter_raw()
                 return answer_of(self._opened)
             case Read():
                 return next(self._blocks, b"")
