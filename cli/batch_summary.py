@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from gigamask.pyramid.ngff import software_version
 
@@ -89,7 +89,8 @@ def as_csv(records: Sequence[Record]) -> str:
 
 
 def as_table(records: Sequence[Record]) -> Table:
-    table = Table("image", "model", "MP", "seconds", "MP/s", "state", "classes, or why not")
+    names = (Column(header, overflow="fold") for header in ("image", "model"))
+    table = Table(*names, "MP", "seconds", "MP/s", "state", "classes, or why not")
     for record in records:
         figures = (record.megapixels, record.seconds, record.megapixels_per_s)
         shares = ", ".join(f"{name} {share:.1%}" for name, share in record.shares.items())
