@@ -40,6 +40,10 @@ class Drawing:
         self._large = ThreadPoolExecutor(1, "drawing-large")
         self._pending: dict[Hashable, asyncio.Future[Picture]] = {}
 
+    @property
+    def kept_bytes(self) -> int:
+        return self._cache.weight
+
     async def answer(
         self, request: Request, key: Hashable, draw: Callable[[], Picture], large: bool = False
     ) -> Response:

@@ -65,7 +65,7 @@ def encode_pixels(pixels: Pixels, extension: str) -> bytes:
 
 def _jpeg(pixels: Pixels) -> bytes:
     """(3, h, w)"""
-    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    rows = np.array(pixels.transpose(1, 2, 0), order="C")  # a copy: the encoder wants exact strides of sides of 1 too
     return bytes(imagecodecs.jpeg8_encode(rows, level=JPEG_QUALITY, subsampling="420"))
 
 

@@ -74,6 +74,15 @@ def test_an_image_is_near_what_it_was(extension: str) -> None:
     assert np.abs(shown - pixels.transpose(1, 2, 0)).mean() < 4
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1)])
+def test_the_smallest_pictures_have_every_format(shape: tuple[int, int]) -> None:
+    for channels in (3, 4):
+        for pixels in (np.full((channels, *shape), 200, np.uint8), np.full((*shape, channels), 200, np.uint8)):
+            turned = pixels if pixels.shape[0] == channels else pixels.transpose(2, 0, 1)
+            for extension in ("jpg", "png", "webp"):
+                assert read(encode_pixels(turned, extension)).shape == (*shape, 4)
+
+
 def test_a_jpeg_is_white_where_the_image_has_no_data() -> None:
     pixels = np.zeros((4, 32, 32), np.uint8)
     assert (read(encode_pixels(pixels, "jpg"))[..., :3] > 250).all()
