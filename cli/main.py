@@ -153,7 +153,7 @@ def worker(
 @app.command()
 def submit(
     image: Image,
-    model: ModelName,
+    models: Annotated[list[str], typer.Option("--model", "-m", help="A model's name; several make a job each.")],
     server: Server = LOCAL_SERVER,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Follow the job to its end.")] = False,
     as_json: Json = False,
@@ -167,28 +167,29 @@ def submit(
     min_object_px: MinObject = 0,
     probabilities: Probabilities = False,
 ) -> None:
-    """Upload an image to a service and start a job."""
-    from cli.remote import follow, print_job, upload
+    """Upload an image to a service and start a job. Called again after a failure, the upload goes on where it was."""
+    from cli.remote import follow, print_submitted
+    from cli.remote import submit as submit_image
     from cli.segment import read_roi
+    from gigamask.client import Client
 
-    fields = {
-        "model": model,
+    options = {
         "region_px": region_px,
         "pixel_size_um": pixel_size_um,
-        "sample_range": sample_range and ",".join(map(str, sample_range)),
+        "sample_range": sample_range,
         "background": background,
         "resolution": resolution,
         "overlap": overlap,
         "min_object_px": min_object_px,
         "probabilities": probabilities,
     }
-    with told_errors(as_json):
-        fields["roi"] = roi and read_roi(roi)
-        job = upload(server, image, {name: str(value) for name, value in fields.items() if value is not None})
+    with told_errors(as_json), Client(server) as client:
+        chosen = {name: value for name, value in options.items() if value is not None}
+        jobs = submit_image(client, image, models, chosen | ({"roi": read_roi(roi)} if roi else {}))
         if wait:
-            job = follow(server, job["id"])
-        print_job(server, job, as_json=as_json)
-        if job["state"] in ("failed", "cancelled"):
+            jobs = [follow(client, job.id) for job in jobs]
+        print_submitted(client.server, jobs, as_json=as_json)
+        if any(job.state in ("failed", "cancelled") for job in jobs):
             raise typer.Exit(1)
 
 
@@ -200,13 +201,14 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Tell how a job is, or list the newest jobs."""
-    from cli.remote import fetch, follow, print_job, print_jobs
+    from cli.remote import follow, print_job, print_jobs
+    from gigamask.client import Client
 
-    with told_errors(as_json):
+    with told_errors(as_json), Client(server) as client:
         if job_id is None:
-            print_jobs(fetch(server, "/jobs")["jobs"], as_json=as_json)
+            print_jobs(client.jobs(), as_json=as_json)
         else:
-            print_job(server, follow(server, job_id) if wait else fetch(server, f"/jobs/{job_id}"), as_json=as_json)
+            print_job(client.server, follow(client, job_id) if wait else client.job(job_id), as_json=as_json)
 
 
 @app.command()
