@@ -45,7 +45,7 @@ def print_proposal(proposal: Proposal, folder: Path | None, root: Path, *, as_js
             "written": folder and str(folder),
             "manifest": proposal.manifest.model_dump(mode="json"),
             "sample_agreement": proposal.sample_agreement,
-            "seconds_per_tile": round(proposal.study.seconds, 6),
+            "seconds_per_tile": round(proposal.study.verdict.seconds, 6),
         }
         out.print(json.dumps(told), soft_wrap=True, markup=False)
         return
@@ -58,21 +58,21 @@ def print_proposal(proposal: Proposal, folder: Path | None, root: Path, *, as_js
 
 
 def _proposal_table(proposal: Proposal) -> Table:
-    manifest, study = proposal.manifest, proposal.study
+    manifest, wiring, verdict = proposal.manifest, proposal.study.wiring, proposal.study.verdict
     table = Table(show_header=False)
     table.add_row("model", f"{manifest.name} {escape(manifest.version)}")
     table.add_row("source", f"{escape(proposal.origin.name)}, sha256 {proposal.origin.sha256[:16]}...")
     table.add_row("classes", _class_names(manifest))
     table.add_row("pixel size", _size_of(manifest))
     table.add_row("tile", f"{manifest.tile_px} px, context {context_of(manifest)}")
-    table.add_row("network takes", f"{study.channels}, {_linear(study.scaling)}")
-    table.add_row("network gives", "labels" if study.map.labels else f"scores, activation {study.map.activation}")
+    table.add_row("network takes", f"{wiring.channels}, {_linear(wiring.scaling)}")
+    table.add_row("network gives", "labels" if wiring.map.labels else f"scores, activation {wiring.map.activation}")
     table.add_row("licence", escape(manifest.license))
-    table.add_row("wrapped and plain", f"{study.agreement:.3%} of the labels are the same")
+    table.add_row("wrapped and plain", f"{verdict.agreement:.3%} of the labels are the same")
     if proposal.sample_agreement is not None:
         table.add_row("author's test", f"{proposal.sample_agreement:.3%} of the values are the same")
-    pace = manifest.tile_px**2 / 1e6 / study.seconds
-    table.add_row("pace here", f"{study.seconds * 1000:.1f} ms a tile, {pace:.2f} MP/s")
+    pace = manifest.tile_px**2 / 1e6 / verdict.seconds
+    table.add_row("pace here", f"{verdict.seconds * 1000:.1f} ms a tile, {pace:.2f} MP/s")
     return table
 
 

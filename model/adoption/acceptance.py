@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from gigamask.errors import BadModel
 from gigamask.manifest import checked_file, read_manifest
 from model.adoption.description import Sample, Scaling
-from model.adoption.engine import Trial
+from model.adoption.engine import Graph
 from model.adoption.folder import predict_picture
-from model.adoption.ports import ImagePort
+from model.adoption.wiring import Wiring
 
 LEAST_AGREEMENT = 0.999
 _LARGEST_BYTES = 1 << 30
@@ -49,11 +49,12 @@ def check_folder(folder: Path) -> Checkup:
     return Checkup(manifest.name, files, same)
 
 
-def accept_sample(model: onnx.ModelProto, image: ImagePort, output: str, scaling: Scaling, sample: Sample) -> float:
+def accept_sample(model: onnx.ModelProto, wiring: Wiring, sample: Sample) -> float:
     """The share of values that are as the author recorded them. Raises BadModel below 99.9 %."""
     given, expected = _read(sample.given), _read(sample.expected)
+    scaling, image = wiring.scaling, wiring.image
     fed = _scaled(given.astype(np.float32), scaling.over(given.shape[sample.channel_axis]), sample.channel_axis)
-    found = Trial(model).run([output], **{image.name: fed.astype(image.dtype)})[0].astype(np.float64)
+    found = Graph(model).run([wiring.map.name], {image.name: fed.astype(image.dtype)})[0].astype(np.float64)
     if sample.sigmoid:
         found = 1 / (1 + np.exp(-found))
     if sample.threshold is not None:

@@ -48,7 +48,7 @@ def propose(source: Path, wishes: Description, threads: int = 0) -> Proposal:
     notes = [*told.notes, *named, *done.assumptions]
     agreement = None
     if told.sample is not None and wishes.scaling is None:
-        agreement = accept_sample(graph, done.image, done.map.name, done.scaling, told.sample)
+        agreement = accept_sample(graph, done.wiring, told.sample)
     elif told.sample is not None:
         notes.append("the author's test was not run: another normalisation was asked for")
     if told.pixel_size is None:

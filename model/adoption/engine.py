@@ -1,4 +1,4 @@
-"""A graph in memory, opened in ONNX Runtime for a trial; its failures are BadModel."""
+"""A graph in memory, opened in ONNX Runtime; its failures are BadModel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOG_FATAL = 4  # what goes wrong is raised, and told once
 _LONGEST = 400  # of ONNX Runtime's words
 
 
-class Trial:
+class Graph:
     """One graph on the CPU. Raises BadModel where ONNX Runtime does not take it."""
 
     def __init__(self, model: onnx.ModelProto, threads: int = 0) -> None:
@@ -29,11 +29,8 @@ class Trial:
         except Exception as exc:  # onnxruntime's own exception classes are not public
             raise BadModel(f"ONNX Runtime {onnxruntime.__version__} does not open it: {_short(exc)}") from exc
 
-    def run(self, outputs: list[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    def run(self, outputs: list[str], inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Raises BadModel where it fails on these inputs."""
-        return self.feed(outputs, inputs)
-
-    def feed(self, outputs: list[str], inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         try:
             found: list[NDArray[Any]] = self._session.run(outputs, inputs)
         except Exception as exc:

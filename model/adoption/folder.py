@@ -22,7 +22,8 @@ from gigamask.manifest import MANIFEST_NAME, ModelFile, ModelManifest
 from gigamask.plan import REGION_SIDES_PX, plan_regions
 from gigamask.pyramid.ngff import software_version
 from model.adoption.recognise import Origin
-from model.adoption.study import Study, trial_pictures
+from model.adoption.study import Study
+from model.adoption.trial import trial_pictures
 from model.predictors import load_predictor
 
 GRAPH, VECTOR = "model.onnx", "test_vector.npz"
@@ -31,20 +32,19 @@ FIRST_VERSION = "1"
 
 def manifest_of(study: Study, name: str, origin: Origin, files: dict[str, ModelFile]) -> ModelManifest:
     """Raises InvalidOption for a name or a licence that a manifest does not take."""
-    told, scaling = study.description, study.scaling.over(3) if study.image.channels == 3 else study.scaling
+    told, scaling = study.description, study.wiring.scaling.over(3)
     if not told.license:
         raise InvalidOption("the licence is not known: --license Apache-2.0, or whatever its owner says")
-    mean, std = scaling.over(3).mean, scaling.over(3).std
     try:
         return ModelManifest(
             name=name,
             version=told.version or FIRST_VERSION,
             title=told.title or "",
-            tile_px=study.frame.tile_px,
-            alpha=study.frame.alpha,
+            tile_px=study.wiring.frame.tile_px,
+            alpha=study.wiring.frame.alpha,
             pixel_size=told.pixel_size,
-            mean=_three(min(255.0, max(0.0, m)) for m in mean),  # it is also the colour beyond a small image
-            std=_three(std),
+            mean=_three(min(255.0, max(0.0, m)) for m in scaling.mean),  # it is also the colour beyond a small image
+            std=_three(scaling.std),
             classes=study.classes,
             files=files,
             license=told.license,
@@ -56,14 +56,15 @@ def manifest_of(study: Study, name: str, origin: Origin, files: dict[str, ModelF
 
 def adoption_of(study: Study, origin: Origin) -> dict[str, Any]:
     """What was adopted, from what, and what was taken to be so."""
-    frame, map_ = study.frame, study.map
+    wiring = study.wiring
+    frame, map_ = wiring.frame, wiring.map
     return {
         "source": {"name": origin.name, "sha256": origin.sha256, "bytes": origin.bytes},
         "network_px": frame.network_px,
         "halo_px": frame.margin_px,
-        "channels": study.channels,
-        "gain": list(study.scaling.gain),
-        "shift": list(study.scaling.shift),
+        "channels": wiring.channels,
+        "gain": list(wiring.scaling.gain),
+        "shift": list(wiring.scaling.shift),
         "output": map_.name,
         "gives": "labels" if map_.labels else map_.activation,
         "reduction": map_.reduction,
@@ -71,8 +72,8 @@ def adoption_of(study: Study, origin: Origin) -> dict[str, Any]:
         "threshold": map_.threshold if map_.foreground else None,
         "batch": "any" if study.any_batch else 1,
         "assumed": list(study.assumptions),
-        "label_agreement": round(study.agreement, 6),
-        "score_difference": float(f"{study.score_difference:.2e}"),
+        "label_agreement": round(study.verdict.agreement, 6),
+        "score_difference": float(f"{study.verdict.score_difference:.2e}"),
         "software": {"gigamask": software_version(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
 
@@ -115,7 +116,7 @@ def _fill(study: Study, name: str, origin: Origin, folder: Path) -> None:
     _write(folder / GRAPH, study.model.SerializeToString())
     files = {"onnx": _file(folder / GRAPH)}
     _write_manifest(folder, manifest_of(study, name, origin, files))
-    picture = trial_pictures(study.frame.surround_px)[1]
+    picture = trial_pictures(study.wiring.frame.surround_px)[1]
     with (folder / VECTOR).open("wb") as stream:
         np.savez_compressed(stream, picture=picture, labels=predict_picture(folder, picture))
         _sync(stream.fileno())

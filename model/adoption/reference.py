@@ -16,6 +16,7 @@ from model.adoption.description import Channels, Scaling
 from model.adoption.frame import Frame
 from model.adoption.maps import MapPort
 from model.adoption.ports import ImagePort
+from model.adoption.wiring import Wiring
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -38,9 +39,8 @@ def window(surround: Pixels, offset: tuple[int, int], frame: Frame) -> tuple[Pix
     """surround: (3, S, S). The network's window, and the tile's place (y, x) in it."""
     n = frame.network_px
     if frame.crop_px:
-        edge = n
-        mirrored = np.pad(surround, ((0, 0), *[(min(edge, frame.surround_px - 1),) * 2] * 2), mode="reflect")
-        edge = min(edge, frame.surround_px - 1)
+        edge = min(n, frame.surround_px - 1)
+        mirrored = np.pad(surround, ((0, 0), (edge, edge), (edge, edge)), mode="reflect")
         y, x = (o + edge - frame.margin_px for o in offset)
         return mirrored[:, y : y + n, x : x + n], (frame.margin_px, frame.margin_px)
     y, x = (min(max(o - frame.margin_px, 0), frame.surround_px - n) for o in offset)
@@ -48,21 +48,15 @@ def window(surround: Pixels, offset: tuple[int, int], frame: Frame) -> tuple[Pix
 
 
 def tile_scores(
-    run: Callable[[NDArray[Any]], NDArray[Any]],
-    found: Pixels,
-    place: tuple[int, int],
-    map_: MapPort,
-    frame: Frame,
-    classes: int,
-    prepare: Callable[[Pixels], NDArray[Any]],
+    run: Callable[[NDArray[Any]], NDArray[Any]], found: Pixels, place: tuple[int, int], wiring: Wiring
 ) -> tuple[Pixels, Floats]:
     """found: (3, n, n), the window; place: of the tile in it -> labels (t, t), scores (K, t, t)"""
-    planes = map_.planes(run(prepare(found[None])))[0]
-    y, x = (p - frame.crop_px for p in place)
-    t = frame.tile_px
+    map_, t = wiring.map, wiring.frame.tile_px
+    planes = map_.planes(run(given(found[None], wiring.image, wiring.scaling, wiring.channels)))[0]
+    y, x = (p - wiring.frame.crop_px for p in place)
     full = enlarged(planes, map_)[:, y : y + t, x : x + t]
     if map_.labels:
-        return labels_alone(full[0].astype(np.int64), classes)
+        return labels_alone(full[0].astype(np.int64), wiring.classes)
     scores = logits(full.astype(np.float64), map_)
     return scores.argmax(axis=0).astype(np.uint8), scores.astype(np.float32)
 

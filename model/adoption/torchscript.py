@@ -18,7 +18,7 @@ import onnx
 
 from gigamask.errors import BadModel
 from model.adoption.description import Description
-from model.adoption.engine import Trial
+from model.adoption.engine import Graph
 from model.adoption.onnx_file import MAX_BYTES, to_standard
 
 OPSET = 18
@@ -148,7 +148,7 @@ def _export(module: Any, picture: Any, name: str, rank: int) -> onnx.ModelProto:
 
 
 def _require_parity(model: onnx.ModelProto, picture: np.ndarray, expected: np.ndarray, name: str) -> None:
-    found = Trial(model).feed([OUTPUT], {INPUT: picture})[0]
+    found = Graph(model).run([OUTPUT], {INPUT: picture})[0]
     if found.shape != expected.shape:
         raise BadModel(f"{name}: ONNX Runtime gives {found.shape}, torch {expected.shape}")
     apart = float(np.abs(found.astype(np.float64) - expected.astype(np.float64)).max())

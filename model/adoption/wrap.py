@@ -17,10 +17,10 @@ import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 from onnx.onnx_pb import GraphProto
 
-from model.adoption.description import Channels, Scaling
+from model.adoption.description import Scaling
 from model.adoption.frame import Frame
 from model.adoption.maps import MapPort
-from model.adoption.ports import ImagePort
+from model.adoption.wiring import Wiring
 
 PREFIX = "network/"
 TINY = 1e-30  # the least probability that has a logarithm here
@@ -48,28 +48,19 @@ class _Sketch:
         return name
 
 
-def wrap(
-    model: onnx.ModelProto,
-    image: ImagePort,
-    map_: MapPort,
-    frame: Frame,
-    scaling: Scaling,
-    channels: Channels,
-    classes: int,
-    any_batch: bool,
-) -> onnx.ModelProto:
+def wrap(model: onnx.ModelProto, wiring: Wiring, *, any_batch: bool) -> onnx.ModelProto:
     """One graph with the served inputs and outputs."""
-    inner = compose.add_prefix(_without_notes(model), PREFIX).graph
+    inner, frame = compose.add_prefix(_without_notes(model), PREFIX).graph, wiring.frame
     before, after = _Sketch("before"), _Sketch("after")
     pixels, place = ("local", None) if frame.whole else _cut_window(before, frame)
-    _give(before, pixels, image, scaling, channels)
-    _take(after, PREFIX + map_.name, map_, frame, place, classes)
+    _give(before, pixels, wiring)
+    _take(after, place, wiring)
     batch: str | int = "B" if any_batch else 1
     graph = helper.make_graph(
         [*before.nodes, *inner.node, *after.nodes],
         "gigamask",
         _inputs(frame, batch),
-        _outputs(frame, batch, classes),
+        _outputs(frame, batch, wiring.classes),
         [*before.constants, *inner.initializer, *after.constants],
         sparse_initializer=list(inner.sparse_initializer),
     )
@@ -130,15 +121,16 @@ def _steps(g: _Sketch, start: str, axis: int, side: int) -> str:
     return g.op("Unsqueeze", g.op("Add", first, g.constant(np.arange(side), np.int64)), g.constant([2], np.int64))
 
 
-def _give(g: _Sketch, pixels: str, image: ImagePort, scaling: Scaling, channels: Channels) -> None:
+def _give(g: _Sketch, pixels: str, wiring: Wiring) -> None:
     """RGB in 0..255 becomes what the network was trained on, under the name of its input."""
+    image, channels = wiring.image, wiring.channels
     found = _cast(g, pixels, TensorProto.FLOAT)
     if channels == "bgr":
         found = g.op("Gather", found, g.constant([2, 1, 0], np.int64), axis=1)
     if channels == "grey":
         weighted = g.op("Mul", found, g.constant(np.reshape(LUMA, (1, 3, 1, 1))))
         found = g.op("ReduceSum", weighted, g.constant([1], np.int64), keepdims=1)
-    even = scaling.over(image.channels)
+    even = wiring.scaling.over(image.channels)
     if even != Scaling().over(image.channels):
         found = g.op("Mul", found, g.constant(np.reshape(even.gain, (1, -1, 1, 1))))
         found = g.op("Add", found, g.constant(np.reshape(even.shift, (1, -1, 1, 1))))
@@ -149,16 +141,17 @@ def _give(g: _Sketch, pixels: str, image: ImagePort, scaling: Scaling, channels:
     _cast(g, found, image.elem_type, PREFIX + image.name)
 
 
-def _take(g: _Sketch, raw: str, map_: MapPort, frame: Frame, place: str | None, classes: int) -> None:
+def _take(g: _Sketch, place: str | None, wiring: Wiring) -> None:
     """The network's map becomes labels and scores of the tile."""
-    planes = _cast(g, raw, TensorProto.INT32 if map_.labels else TensorProto.FLOAT)
+    map_ = wiring.map
+    planes = _cast(g, PREFIX + map_.name, TensorProto.INT32 if map_.labels else TensorProto.FLOAT)
     if map_.flat:
         planes = g.op("Unsqueeze", planes, g.constant([1], np.int64))
     if map_.channels_last:
         planes = g.op("Transpose", planes, perm=[0, 3, 1, 2])
-    planes = _tile_of(g, _full_size(g, planes, map_), frame, place)
+    planes = _tile_of(g, _full_size(g, planes, map_), wiring.frame, place)
     if map_.labels:
-        _labels_alone(g, planes, classes)
+        _labels_alone(g, planes, wiring.classes)
         return
     g.op("Identity", _logits(g, planes, map_), to="scores")
     _cast(g, g.op("ArgMax", "scores", axis=1, keepdims=0), TensorProto.UINT8, "labels")

@@ -150,7 +150,8 @@ def test_a_halo_is_seen_and_not_kept_so_that_tiles_meet_without_a_seam(tmp_path:
     expected = np.zeros(SHAPE, bool)
     expected[:, :-16] = RED[:, 16:] > 127
     halo = adopted(graph, tmp_path / "with", halo_px=16)
-    np.testing.assert_array_equal(predicted(halo), expected)
+    for batch in (1, 5):
+        np.testing.assert_array_equal(predicted(halo, batch), expected)
     assert not (predicted(adopted(graph, tmp_path / "without")) == expected).all()
 
 
@@ -211,10 +212,10 @@ def test_an_adopted_model_segments_an_image(overlap: Any, tmp_path: Path) -> Non
 def test_scores_are_logits_whose_softmax_is_the_probability(tmp_path: Path) -> None:
     import onnx
 
-    from model.adoption.engine import Trial
+    from model.adoption.engine import Graph
 
     folder = adopted(red_graph(tmp_path / "a.onnx"), tmp_path / "models")
     local = np.ascontiguousarray(PICTURE[:64, :64].transpose(2, 0, 1))[None]
-    (scores,) = Trial(onnx.load(folder / "model.onnx")).run(["scores"], local=local)
+    (scores,) = Graph(onnx.load(folder / "model.onnx")).run(["scores"], {"local": local})
     exp = np.exp(scores[0].astype(np.float64))
     np.testing.assert_allclose((exp / exp.sum(axis=0))[1], RED[:64, :64] / 255, atol=1e-6)

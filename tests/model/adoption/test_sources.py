@@ -202,7 +202,7 @@ def with_classes(folder: Path, **told: Any) -> Proposal:
 
 def test_a_bioimageio_model_of_format_04_is_adopted_with_its_halo_and_its_test(tmp_path: Path) -> None:
     found = with_classes(rdf_04(tmp_path / "package"))
-    frame, manifest = found.study.frame, found.manifest
+    frame, manifest = found.study.wiring.frame, found.manifest
     assert (frame.network_px, frame.tile_px) == (64, 32)
     assert found.sample_agreement == 1.0
     assert (manifest.name, manifest.version, manifest.license) == ("bright-things", "0.2", "MIT")
@@ -213,7 +213,10 @@ def test_a_bioimageio_model_of_format_05_tells_classes_sizes_and_pixel_size_itse
     found = propose(rdf_05(tmp_path / "package"), Description(tile_px=64))
     manifest = found.manifest
     assert [entry.name for entry in manifest.classes] == ["background", "bright"]
-    assert (found.study.frame.network_px, manifest.tile_px) == (80, 64)  # 64 and a halo of 8, in steps of 16 from 32
+    assert (found.study.wiring.frame.network_px, manifest.tile_px) == (
+        80,
+        64,
+    )  # 64 and a halo of 8, in steps of 16 from 32
     assert manifest.pixel_size is not None
     assert (manifest.pixel_size.value, manifest.pixel_size.unit) == (0.5, "micrometer")
     assert found.sample_agreement == 1.0
@@ -327,7 +330,7 @@ def test_a_monai_bundle_of_planes_is_adopted(tmp_path: Path) -> None:
     manifest = found.manifest
     assert [entry.name for entry in manifest.classes] == ["background", "bright"]
     assert (manifest.version, manifest.license, manifest.tile_px) == ("0.3.1", "Apache-2.0", SIDE)
-    assert found.study.map.activation == "none"  # the bundle's own sigmoid comes after its graph
+    assert found.study.wiring.map.activation == "none"  # the bundle's own sigmoid comes after its graph
     assert (manifest.mean, manifest.std) == ((127.5,) * 3, (127.5,) * 3)
 
 
@@ -349,7 +352,7 @@ def test_what_a_bundle_does_to_pixels_is_taken_over_or_refused(step: dict[str, A
     folder = monai(tmp_path / "bundle", [step])
     with pytest.raises(BadModel, match=r"scaling: inference\.json: .* --range"):
         propose(folder, Description())
-    assert propose(folder, Description(scaling=byte_range(0, 1))).study.scaling == byte_range(0, 1)
+    assert propose(folder, Description(scaling=byte_range(0, 1))).study.wiring.scaling == byte_range(0, 1)
 
 
 def test_a_bundle_with_a_pickle_alone_is_refused(tmp_path: Path) -> None:
@@ -367,4 +370,4 @@ def test_grey_pictures_are_taken_by_their_luma(tmp_path: Path) -> None:
     told["weights"]["onnx"]["sha256"] = hash_of(folder / "weights.onnx")
     told["inputs"][0]["shape"] = [1, 1, SIDE, SIDE]
     (folder / "rdf.yaml").write_text(yaml.safe_dump(told))
-    assert with_classes(folder).study.channels == "grey"
+    assert with_classes(folder).study.wiring.channels == "grey"

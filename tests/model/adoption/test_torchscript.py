@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gigamask.errors import BadModel
-from model.adoption.engine import Trial
+from model.adoption.engine import Graph
 from model.adoption.torchscript import convert, require_torchscript
 from tests.model.adoption.graphs import TOLD, proposed
 
@@ -48,14 +48,14 @@ def test_it_gives_what_torch_gives(tmp_path: Path) -> None:
     network = Strided()
     graph = convert(scripted(network, tmp_path / "model.pt"), TOLD)
     pictures = torch.rand(2, 3, 96, 96)
-    (found,) = Trial(graph).run(["map"], image=pictures.numpy())
+    (found,) = Graph(graph).run(["map"], {"image": pictures.numpy()})
     np.testing.assert_allclose(found, network(pictures).detach().numpy(), atol=1e-5)
 
 
 def test_it_is_adopted_like_any_other(tmp_path: Path) -> None:
     torch.manual_seed(1)
     found = proposed(scripted(Strided(), tmp_path / "model.ts"), activation="none")
-    assert (found.study.map.reduction, found.study.agreement) == (4, 1.0)
+    assert (found.study.wiring.map.reduction, found.study.verdict.agreement) == (4, 1.0)
     assert found.origin.name == "model.ts"
 
 
