@@ -141,15 +141,14 @@ class Served:
 
 
 @contextmanager
-def serving(
-    settings: Settings, wrap: tuple[str, ...] = (), shutdown_s: int = 1, **more: object
-) -> Iterator[Served]:
+def serving(settings: Settings, wrap: tuple[str, ...] = (), shutdown_s: int = 1, **more: object) -> Iterator[Served]:
     """`service.server.run` in its own process, on a free port, until the end of the block."""
     chosen = settings.model_dump() | {"port": 0} | more
     chosen["models"] = ":".join(map(str, settings.models))
     environment = os.environ | {f"GIGAMASK_{name.upper()}": str(value) for name, value in chosen.items()}
-    code = "import sys; from service.server import run; from gigamask.settings import Settings; run(Settings(), shutdown_s=int(sys.argv[1]))"
-    with subprocess.Popen([*wrap, sys.executable, "-c", code, str(shutdown_s)], env=environment, stdout=subprocess.PIPE) as process:
+    imports = "from service.server import run; from gigamask.settings import Settings"
+    code = f"{imports}; run(Settings(), shutdown_s={shutdown_s})"
+    with subprocess.Popen([*wrap, sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline().decode()

@@ -130,11 +130,14 @@ def test_another_replica_knows_the_ids_of_this_one(served: Served, settings: Set
         known = stream.event().id
     with listening(served, "/events") as stream:
         all_known = stream.event().id
-    with serving(settings) as other:
-        with listening(other, f"/jobs/{job.id}/events", known) as one, listening(other, "/events", all_known) as two:
-            time.sleep(0.6)
-            jobs.complete_region(job.id, 3, {})
-            assert one.event().job["regions"] == two.event().job["regions"] == {"done": 1, "skipped": 0, "total": 4}
+    with (
+        serving(settings) as other,
+        listening(other, f"/jobs/{job.id}/events", known) as one,
+        listening(other, "/events", all_known) as two,
+    ):
+        time.sleep(0.6)
+        jobs.complete_region(job.id, 3, {})
+        assert one.event().job["regions"] == two.event().job["regions"] == {"done": 1, "skipped": 0, "total": 4}
 
 
 def test_all_jobs_are_followed_in_one_stream(served: Served, jobs: JobStore) -> None:
@@ -156,10 +159,10 @@ def test_many_listeners_are_one_question(served: Served, jobs: JobStore, connect
     job = submit(jobs)
     streams = [listening(served, f"/jobs/{job.id}/events") for _ in range(12)]
     opened = [stream.__enter__() for stream in streams]
-    assert {stream.event().id for stream in opened} == {opened[0].event().id if False else "queued.ingest.0.0.0.0"}
+    assert {stream.event().id for stream in opened} == {"queued.ingest.0.0.0.0"}
     asked = commands(connection, "hgetall")
-    time.sleep(2)
-    assert commands(connection, "hgetall") - asked <= 5
+    time.sleep(1.5)
+    assert 1 <= commands(connection, "hgetall") - asked <= 4
     begin(jobs, job)
     assert {stream.event().job["state"] for stream in opened} == {"running"}
     for stream in streams:
@@ -199,15 +202,18 @@ def test_a_stream_outlives_a_redis_that_cannot_be_read(served: Served, jobs: Job
 
 def test_open_streams_do_not_keep_the_service_from_stopping(settings: Settings, store: Store, jobs: JobStore) -> None:
     job = submit(jobs)
-    with serving(settings) as served, listening(served, f"/jobs/{job.id}/events") as one:
-        with listening(served, "/events") as two:
-            one.event(), two.event()
-            started = time.monotonic()
-            os.kill(served.process.pid, signal.SIGTERM)
-            assert one.ended()
-            assert two.ended()
-            served.process.wait(5)
-            assert time.monotonic() - started < 0.9  # uvicorn would give up on them after 1 s here
+    with (
+        serving(settings, shutdown_s=20) as served,
+        listening(served, f"/jobs/{job.id}/events") as one,
+        listening(served, "/events") as two,
+    ):
+        one.event(), two.event()
+        started = time.monotonic()
+        os.kill(served.process.pid, signal.SIGTERM)
+        assert one.ended()
+        assert two.ended()
+        served.process.wait(10)
+        assert time.monotonic() - started < 10  # uvicorn would wait for them for 20 s
 
 
 @pytest.mark.parametrize("path", ["/events", "/jobs/{}/events"])

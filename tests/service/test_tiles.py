@@ -276,9 +276,10 @@ NOTHING = [
     "image_files/11/0_0.", "image_files/11/0_0", "image_files/11/0.jpg", "image_files/11/0_0_0.jpg",
     "image_files/11/0_0.jpg/x", "image_files/%2e%2e/0_0.jpg", "image_files/..%2f..%2fjob.json",
     "image_files/11/%00_0.jpg", "labels_files/11/0_0.png", "x.dzi", "..%2fimage.dzi", "image.dzi/",
-    "image.dzi?format=gif", "_files/0/0_0.png", "tiles/image/4/0/0.jpg", "tiles/image/-1/0/0.jpg", "tiles/image/0/1/0.jpg",
-    "tiles/other/0/0/0.jpg", "tiles/image/0/0/0.bmp", "tiles/image/0/0", "label?x=1800&y=0", "label?x=-1&y=0", "label?x=0&y=1300",
-    "label?x=99999999999999999999&y=0", "iiif/other/info.json", "iiif/other/full/max/0/default.jpg",
+    "image.dzi?format=gif", "_files/0/0_0.png", "tiles/image/4/0/0.jpg", "tiles/image/-1/0/0.jpg",
+    "tiles/image/0/1/0.jpg", "tiles/other/0/0/0.jpg", "tiles/image/0/0/0.bmp", "tiles/image/0/0", "label?x=1800&y=0",
+    "label?x=-1&y=0", "label?x=0&y=1300", "label?x=99999999999999999999&y=0", "iiif/other/info.json",
+    "iiif/other/full/max/0/default.jpg",
 ]  # fmt: skip
 BAD = [
     "iiif/image/full/max/0/gray.jpg", "iiif/image/full/max/0/default.tif", "iiif/image/full/max/90/default.jpg",
