@@ -69,7 +69,7 @@ class FileRow {
     const { link, name, bytes: size } = this.#file;
     const words = size ? bytes(size) : "Open";
     const tree = name.endsWith(".zarr");
-    if (tree) return element("a", { className: "button small", href: urlOf(link).href, textContent: "Address", target: "_blank", rel: "noopener", "aria-label": `Address of ${name}` });
+    if (tree) return button("Copy URL", (event) => copyAddress(event.currentTarget, urlOf(link).href), { className: "small", "aria-label": `Copy the URL of ${name}` });
     return element("a", { className: "button small", href: urlOf(link).href, download: "", textContent: words, "aria-label": `Download ${name}, ${words}` });
   }
 
@@ -118,6 +118,14 @@ class FileRow {
       await pause(Math.min(LONGEST_PAUSE_S, Number(answer.headers.get("Retry-After")) || PAUSE_S));
     }
   }
+}
+
+/** A Zarr store is opened by its URL, in a program. */
+async function copyAddress(from, address) {
+  const copied = await navigator.clipboard?.writeText(address).then(() => true, () => false);
+  from.replaceWith(copied ? from : element("code", { className: "address", textContent: address }));
+  if (copied) from.textContent = "Copied";
+  say(copied ? "URL copied" : address);
 }
 
 /** null until something can be told. */

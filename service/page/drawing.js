@@ -2,7 +2,7 @@
 
 import { byId, showProblem } from "./elements.js";
 import { makeViewer } from "./pane.js";
-import { readPyramid, tileSource } from "./pyramid.js";
+import { imageFormat, readPyramid, tileSource } from "./pyramid.js";
 
 const NAMES = ["x", "y", "width", "height"];
 
@@ -15,7 +15,8 @@ export async function drawBox(job, text) {
   const viewer = makeViewer(stage);
   const box = new Box(viewer, job.image, byId("drawing-form").elements);
   try {
-    viewer.addTiledImage({ tileSource: tileSource(await readPyramid(job.links.image_dzi)), success: () => box.begin(text) });
+    const pyramid = await readPyramid(job.links.image_dzi, imageFormat(job.image));
+    viewer.addTiledImage({ tileSource: tileSource(pyramid), success: () => box.begin(text) });
     return (await ended(dialog)) === "use" ? box.text : null;
   } catch (problem) {
     showProblem(byId("drawing-problem"), problem);

@@ -5,6 +5,11 @@ import { area, count, share } from "./figures.js";
 
 const COLOR_PAUSE_MS = 250; // a colour picker tells every shade on the way
 
+/** As a pane takes it. opacity: 0..1 */
+export function lookOf(opacity, { hidden, colors }) {
+  return { opacity, hidden: new Set(hidden), colors: new Map(colors) };
+}
+
 export class Legend {
   #rows = new Map();
   #list = element("ul", { className: "legend-list" });

@@ -2,12 +2,14 @@
 
 import { element, showProblem } from "./elements.js";
 import { MaskLayer } from "./layer.js";
+import { Overview } from "./overview.js";
 import { formatColors } from "./permalink.js";
-import { readPyramid, tileSource } from "./pyramid.js";
+import { imageFormat, readPyramid, thumbnail, tileSource } from "./pyramid.js";
 import { ScaleBar } from "./scalebar.js";
 
 const PAN_SHARE = 1 / 6; // of the view, for one press of an arrow key
 const ZOOM_STEP = 1.5;
+const OVERVIEW_LEVEL = 8; // one tile
 const REFRESH_MS = 1200; // at most one reload of a running job's mask in this time
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -53,12 +55,13 @@ export class Pane {
   #item = null;
   #layer = null;
   #job = null;
-  #look = { opacity: 0.6, hidden: new Set(), colors: new Map() };
+  #look = { opacity: 0.5, hidden: new Set(), colors: new Map() };
   #opening = null;
   #wanted = null;
   #refresh = null;
   #version = 0;
-  #scaleBar;
+  #scaleBar = new ScaleBar();
+  #overview = new Overview((centre) => this.#go(centre));
   #notice;
   #mark = null;
 
@@ -67,9 +70,9 @@ export class Pane {
     this.host = element("div", { className: "pane-stage" });
     this.title = element("p", { className: "pane-title" });
     this.#notice = element("div", { className: "pane-notice", role: "status" });
-    this.#scaleBar = new ScaleBar();
     const crosshair = element("span", { className: "crosshair", "aria-hidden": "true" });
-    this.element = element("div", { className: "pane" }, this.host, crosshair, this.title, this.#scaleBar.element, this.#notice);
+    this.element = element("div", { className: "pane" }, this.host, crosshair, this.title,
+      this.#scaleBar.element, this.#overview.element, this.#notice);
     this.#viewer = makeViewer(this.host);
     this.#viewer.addHandler("viewport-change", () => this.#moved(onMove));
     this.#viewer.addHandler("resize", () => this.#moved(onMove));
@@ -168,10 +171,10 @@ export class Pane {
     this.#opening = new AbortController();
     try {
       const { signal } = this.#opening;
-      const { links } = this.#job;
-      const mask = links.mask_dzi ? await readPyramid(links.mask_dzi, signal) : null; // a job that failed has none
-      const image = await readPyramid(links.image_dzi, signal);
-      this.#item = await this.#addImage(image);
+      const { links, image } = this.#job;
+      const mask = links.mask_dzi ? await readPyramid(links.mask_dzi, "png", signal) : null; // a job that failed has none
+      this.#item = await this.#addImage(await readPyramid(links.image_dzi, imageFormat(image), signal));
+      this.#overview.open(thumbnail(links.image_dzi, image, imageFormat(image), "", OVERVIEW_LEVEL), image);
       this.viewport.resize(new OpenSeadragon.Point(this.host.clientWidth, this.host.clientHeight), false);
       if (mask) this.#layer = new MaskLayer(this.#viewer, mask, this.#look.opacity);
       if (this.#wanted) this.view = this.#wanted;
@@ -224,7 +227,13 @@ export class Pane {
   #moved(onMove) {
     if (!this.#item) return;
     this.#scaleBar.show(this.view.zoom, this.#job.image);
+    this.#overview.show(this.#item.viewportToImageRectangle(this.viewport.getBounds(true)));
     onMove(this);
+  }
+
+  #go({ x, y }) {
+    this.viewport.panTo(this.#item.imageToViewportCoordinates(x, y), true);
+    this.viewport.applyConstraints(true);
   }
 
   #pointOf(event) {

@@ -3,7 +3,7 @@
 import { cancelJob, isFinal, readJobs } from "./api.js";
 import { button, byId, element, progressBar, say, setProgress, setText, showProblem } from "./elements.js";
 import { ago, count, duration, figure, size } from "./figures.js";
-import { thumbnail } from "./pyramid.js";
+import { imageFormat, thumbnail } from "./pyramid.js";
 
 const STATES = { queued: "Queued", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled" };
 const STAGES = { ingest: "Reading the image", segment: "Segmenting", assemble: "Putting the mask together" };
@@ -148,7 +148,7 @@ class JobRow {
     if (!job.links.image_dzi || !job.image) return;
     const picture = (link, format, query) => thumbnail(job.links[link], job.image, format, query);
     const mark = job.state === "succeeded" ? "" : `?v=${job.regions.done}`;
-    const wanted = [picture("image_dzi", "jpg", "")];
+    const wanted = [picture("image_dzi", imageFormat(job.image), "")];
     if (job.links.mask_dzi) wanted.push(picture("mask_dzi", "png", mark));
     const shown = [...this.#thumb.children].map((image) => image.src);
     if (wanted.every((src, i) => src === shown[i])) return;

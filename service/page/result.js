@@ -1,12 +1,12 @@
 // A job, opened: its image with the mask over it, what there is, how much of it, and the files. Beside it another job.
 
-import { cancelJob, isFinal, readJob, readJobs } from "./api.js";
-import { Together } from "./compare.js";
+import { cancelJob, isFinal, readJob } from "./api.js";
+import { Comparison } from "./compare.js";
 import { Details } from "./details.js";
 import { Downloads } from "./downloads.js";
 import { button, element, progressBar, say, setProgress, setText, showProblem } from "./elements.js";
 import { Feed } from "./feed.js";
-import { Legend } from "./legend.js";
+import { Legend, lookOf } from "./legend.js";
 import { Pane } from "./pane.js";
 import { formatView } from "./permalink.js";
 import { Probe } from "./probe.js";
@@ -14,13 +14,12 @@ import { progressWords, stateWord } from "./queue.js";
 import { RegionList } from "./regions.js";
 
 const LINK_PAUSE_MS = 300;
-const OPACITY = 0.6;
+const OPACITY = 0.5;
 
 export class Result {
   #id;
   #job = null;
-  #compared = null; // {job, pane, legend, feed}
-  #together = null;
+  #comparison;
   #onState;
   #onAgain;
   #feed = null;
@@ -51,10 +50,15 @@ export class Result {
     this.chip = element("span", { className: "chip" });
     this.problem = element("div", { role: "alert" });
     this.panes = element("div", { className: "panes" }, this.pane.element);
-    this.compareChoice = element("select", { id: "compare", on: { change: () => this.#compare(this.compareChoice.value || null) } });
+    this.#comparison = new Comparison(this.pane, this.panes, {
+      newPane: () => this.#newPane("Compared image and mask"),
+      follow: (job, take) => this.#follow(job, take),
+      onChange: () => this.#looked(),
+      onProblem: (problem) => showProblem(this.problem, problem),
+    });
     const stage = element("div", { className: "stage" }, this.panes, this.#statusBar());
     const side = element("aside", { className: "side", "aria-label": "About this result" },
-      this.#progressPanel(), this.#layerPanel(), this.legend.element, (this.secondLegend = element("div")),
+      this.#progressPanel(), this.#layerPanel(), this.legend.element, this.#comparison.legendPlace,
       this.regions.element, this.#downloads.element, this.#details.element);
     place.replaceChildren(this.#head(), this.problem, element("div", { className: "result-body" }, stage, side));
   }
@@ -67,7 +71,8 @@ export class Result {
   }
 
   #head() {
-    const compare = element("div", { className: "inline-field" }, element("label", { for: "compare", textContent: "Compare with" }), this.compareChoice);
+    const compare = element("div", { className: "inline-field" },
+      element("label", { for: "compare", textContent: "Compare with" }), this.#comparison.choice);
     return element("div", { className: "result-head" },
       element("a", { href: "#", className: "button small back", textContent: "Jobs", "aria-label": "Back to the jobs" }),
       element("div", { className: "result-title" }, this.title, this.chip),
@@ -114,8 +119,8 @@ export class Result {
     if (this.#closed) return;
     this.title.focus({ preventScroll: true });
     this.#feed = this.#follow(this.#job, (job) => this.#take(job));
-    await this.#offerOthers();
-    if (view.compared) await this.#compare(view.compared);
+    await this.#comparison.offer(this.#job);
+    if (view.compared) await this.#comparison.choose(view.compared);
   }
 
   /** A feed for a job that goes on; none for one that has ended. */
@@ -181,7 +186,7 @@ export class Result {
     this.legend.set(view.hidden, view.colors);
     this.#setOpacity(view.opacity ?? OPACITY);
     if (view.x !== null && view.y !== null && view.zoom) this.pane.view = { x: view.x, y: view.y, zoom: view.zoom };
-    if (this.#job && view.compared !== (this.#compared?.job.id ?? null)) this.#compare(view.compared);
+    if (this.#job && view.compared !== this.#comparison.id) this.#comparison.choose(view.compared);
   }
 
   get opacity() {
@@ -211,21 +216,19 @@ export class Result {
   }
 
   chooseCompared() {
-    this.compareChoice.focus();
+    this.#comparison.choice.focus();
   }
 
   #looked() {
     setText(this.opacityText, `${this.slider.value}%`);
     this.slider.setAttribute("aria-valuetext", `${this.slider.value} percent`);
-    const { opacity } = this;
-    this.pane.look = { opacity, hidden: new Set(this.legend.hidden), colors: new Map(this.legend.colors) };
-    const other = this.#compared;
-    if (other) other.pane.look = { opacity, hidden: new Set(other.legend.hidden), colors: new Map(other.legend.colors) };
+    this.pane.look = lookOf(this.opacity, this.legend);
+    this.#comparison.look(this.opacity);
     this.#linkSoon();
   }
 
   #moved(pane) {
-    this.#together?.follow(pane);
+    this.#comparison.follow(pane);
     if (pane === this.pane) {
       setText(this.zoomText, `${zoomWords(pane.view.zoom)}`);
       this.#linkSoon();
@@ -241,12 +244,12 @@ export class Result {
 
   #fit() {
     this.pane.unmark();
-    this.#together?.lead(this.pane);
+    this.#comparison.lead();
     this.pane.showAll();
   }
 
   #goTo(box) {
-    this.#together?.lead(this.pane);
+    this.#comparison.lead();
     this.pane.showBox(box);
     say("The view moved to the region");
   }
@@ -255,7 +258,7 @@ export class Result {
 
   get view() {
     const where = this.pane.view ?? { x: null, y: null, zoom: null };
-    return { job: this.#id, ...where, opacity: this.opacity, hidden: this.legend.hidden, colors: this.legend.colors, compared: this.#compared?.job.id ?? null };
+    return { job: this.#id, ...where, opacity: this.opacity, hidden: this.legend.hidden, colors: this.legend.colors, compared: this.#comparison.id };
   }
 
   #linkSoon() {
@@ -275,78 +278,15 @@ export class Result {
     setTimeout(() => setText(from, "Copy link"), 2000);
   }
 
-  // -- beside it
-
-  async #offerOthers() {
-    const { jobs } = await readJobs("jobs?limit=200").catch(() => ({ jobs: [] }));
-    const others = jobs.filter((job) => job.id !== this.#id && job.links.image_dzi);
-    const same = others.filter((job) => job.image_id === this.#job.image_id);
-    const rest = others.filter((job) => job.image_id !== this.#job.image_id);
-    this.compareChoice.replaceChildren(element("option", { value: "", textContent: "nothing" }));
-    for (const [title, group] of [["This image", same], ["Other images", rest]]) {
-      if (group.length) this.compareChoice.append(element("optgroup", { label: title }, ...group.map(optionOf)));
-    }
-  }
-
-  async #compare(id) {
-    this.#stopComparing();
-    if (id) {
-      try {
-        this.#startComparing(await readJob(id));
-      } catch (problem) {
-        showProblem(this.problem, problem);
-      }
-    }
-    this.compareChoice.value = this.#compared?.job.id ?? "";
-    this.#linkSoon();
-  }
-
-  #startComparing(job) {
-    if (this.#closed) return;
-    const pane = this.#newPane("Compared image and mask");
-    const legend = new Legend(`Classes of ${job.model}`, () => this.#looked());
-    this.#compared = { job, pane, legend, feed: null };
-    this.#together = new Together(this.pane, pane);
-    this.panes.classList.add("two");
-    this.panes.append(pane.element);
-    this.secondLegend.replaceChildren(legend.element);
-    setText(pane.title, job.image_id === this.#job.image_id ? job.model : `${job.file_name} · ${job.model}`);
-    const take = (news) => this.#takeCompared(news);
-    take(job);
-    this.#compared.feed = this.#follow(job, take);
-    this.#looked();
-  }
-
-  async #takeCompared(job) {
-    if (!this.#compared || this.#compared.pane.job?.id === undefined && this.#compared.job.id !== job.id) return;
-    this.#compared.job = job;
-    this.#compared.legend.show(job.areas);
-    await this.#compared.pane.show(job);
-    if (this.#together && this.pane.isOpen && this.#compared?.pane.isOpen) this.#together.align();
-  }
-
-  #stopComparing() {
-    this.#compared?.feed?.close();
-    this.#compared?.pane.close();
-    this.#compared?.pane.element.remove();
-    this.#compared = this.#together = null;
-    this.panes.classList.remove("two");
-    this.secondLegend.replaceChildren();
-  }
-
   close() {
     this.#closed = true;
     clearTimeout(this.#linkTimer);
     this.#feed?.close();
-    this.#stopComparing();
+    this.#comparison.close();
     this.#downloads.close();
     this.#probe.clear();
     this.pane.close();
   }
-}
-
-function optionOf(job) {
-  return element("option", { value: job.id, textContent: `${job.file_name} · ${job.model}${isFinal(job) ? "" : " (running)"}` });
 }
 
 function zoomWords(zoom) {

@@ -155,7 +155,7 @@ def test_from_start_to_result_by_keyboard_alone(page: Page, service: Service, jo
     until(lambda: address(page) != before_keys and "z=" in address(page), "the keys do not move the image")
     expect(page.locator("#probe")).to_contain_text(re.compile("dark|bright|no data"))
     page.keyboard.press("[")
-    expect(page.get_by_label("Mask opacity")).to_have_value("50")
+    expect(page.get_by_label("Mask opacity")).to_have_value("40")
     page.keyboard.press("m")
     expect(page.get_by_label("Mask opacity")).to_have_value("0")
     page.keyboard.press("2")
@@ -184,7 +184,7 @@ def test_single_keys_can_be_turned_off(page: Page, service: Service, job: Job) -
     page.get_by_role("button", name="Close").click()
     open_job(page, service, job)
     page.keyboard.press("m")
-    expect(page.get_by_label("Mask opacity")).to_have_value("60")
+    expect(page.get_by_label("Mask opacity")).to_have_value("50")
 
 
 def test_less_motion_where_that_is_asked_for(

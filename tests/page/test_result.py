@@ -44,7 +44,7 @@ def test_the_mask_lies_on_the_image_pixel_by_pixel(page: Page, service: Service,
         set_opacity(page, 0)
         here = mosaic.pixels[int(spot["y"]), int(spot["x"]), :3]
         image = (int(here[0]), int(here[1]), int(here[2]))
-        until(lambda image=image: near(centre_color(page), image, 8), f"the image is not {image} there")
+        until(lambda image=image: near(centre_color(page), image, 16), f"the image is not {image} there")
 
 
 def test_opacity_blends_mask_and_image(page: Page, service: Service, job: Job, mosaic: Picture) -> None:
