@@ -37,7 +37,8 @@ MAX_SHARD_PX = 4096
 LARGEST_SHARED_PX = 2048  # where a region's window goes through the branch as a whole: gigabytes at 4096 and full width
 LARGEST_WORK_PX = 8192  # side of a region in working pixels: a window of 200 MB
 LIGHT_WORK_PX, FEW_REGIONS, MANY_REGIONS = 2048, 16, 1024  # a region that is heavier is for images of very many
-PROBABILITY_BYTES = 256 * 1024**2  # of one region, one byte a class and pixel
+PROBABILITY_BYTES = 64 * 1024**2  # of one region, one byte a class and pixel
+BLEND_BYTES = 256 * 1024**2  # sums of scores as high as a tile and as wide as a region, four bytes a class and pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +175,13 @@ def choose_region_px(shape: tuple[int, int], tile_px: int, scale: float = 1.0, m
     Larger regions mean fewer files and less surround read twice (a 2048 region reads 1.56x its pixels, a 512 region
     4x), and more memory (a worker with a light model: 0.4 GiB at 2048, 0.7 at 4096), so more than 2048 working pixels
     are for images of which 2048 would make very many files. Where a region is no whole number of tiles, it has two at
-    least, if any side gives that. most_px: what a side should not exceed. Raises InvalidOption for a tile that fits no
-    side.
+    least, if any side gives that. most_px: what a side should not exceed, unless a tile does. Raises InvalidOption for
+    a tile that fits no side.
     """
     sides = [side for side in REGION_SIDES_PX if scale != 1 or side % tile_px == 0]
     if not sides:
         raise InvalidOption(f"tile side divides one of {REGION_SIDES_PX} px, not {tile_px}")
-    sides = [side for side in sides if side <= most_px] or sides[:1]
+    sides = [side for side in sides if side <= max(most_px, tile_px * scale)] or sides[:1]
     if scale != 1:
         sides = [side for side in sides if side >= 2 * tile_px * scale] or sides[-1:]
     pixels = shape[0] * shape[1]
@@ -200,16 +201,26 @@ def plan_regions(
     scale: float = 1.0,
     probabilities: bool = False,
 ) -> Plan:
-    """region_px: None = chosen from the image's size, and smaller where regions have probabilities of many classes.
+    """region_px: None = chosen from the image's size, and smaller where regions have scores of many classes.
 
     Raises InvalidOption.
     """
-    shared = manifest.context.mode != "tile"
-    most_px = (LARGEST_SHARED_PX if shared else REGION_SIDES_PX[-1]) * (scale if shared or scale < 1 else 1)
+    if region_px is None:
+        most_px = _most_work_px(manifest, overlap, probabilities, scale) * scale
+        region_px = choose_region_px(shape, manifest.tile_px, scale, most_px)
+    return Plan(shape, manifest.tile_px, manifest.alpha, region_px, manifest.context, overlap, scale)
+
+
+def _most_work_px(manifest: ModelManifest, overlap: Overlap, probabilities: bool, scale: float) -> float:
+    """Side of a region in working pixels that memory is good for."""
+    classes, sides = len(manifest.classes), [float(REGION_SIDES_PX[-1])]
+    if manifest.context.mode != "tile":
+        sides.append(LARGEST_SHARED_PX)
+    if overlap != "none":
+        sides.append(BLEND_BYTES / (4 * classes * manifest.tile_px))
     if probabilities:
-        most_px = min(most_px, (PROBABILITY_BYTES / len(manifest.classes)) ** 0.5)
-    side = region_px or choose_region_px(shape, manifest.tile_px, scale, most_px)
-    return Plan(shape, manifest.tile_px, manifest.alpha, side, manifest.context, overlap, scale)
+        sides.append((PROBABILITY_BYTES / classes) ** 0.5 / max(1.0, scale))
+    return min(sides)
 
 
 def plan_job(info: ImageInfo, manifest: ModelManifest, options: JobOptions, region_px: int | None = None) -> Plan:

@@ -69,5 +69,7 @@ def test_regions_are_wide_enough_for_tiles_and_light_enough_for_memory() -> None
     assert plan_job(slide, large, JobOptions()).region_px == 4096
     many = large.model_copy(update={"classes": large.classes * 50})
     assert plan_job(slide, many, JobOptions(probabilities=True)).region_px == 1024
+    assert plan_job(slide, many, JobOptions(overlap="half")).region_px == 1024
+    assert plan_job(slide, many, JobOptions()).region_px == 4096
     with pytest.raises(InvalidOption, match="at most 8192"):
         plan_job(image((4, 4)), large, JobOptions(region_px=2048))

@@ -194,5 +194,6 @@ def _write(predicted: _InHand) -> Outcome:
     work.mask.write_region(work.region, labels)
     if work.probabilities is not None and predicted.probabilities is not None:
         probabilities = spread(predicted.probabilities, work.region, work.scale)
-        work.probabilities.write_region(work.region, np.where(window.kept, probabilities, np.uint8(0)))
+        np.multiply(probabilities, window.kept, out=probabilities)
+        work.probabilities.write_region(work.region, probabilities)
     return np.bincount(labels.ravel(), minlength=256)

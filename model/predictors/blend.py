@@ -22,6 +22,7 @@ Bytes = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 
 SIGMA_TILES, LEAST_WEIGHT = 1 / 8, 1e-3
+STRIP_PX = 32  # rows of which probabilities are made at a time
 
 
 def tile_weights(overlap: Overlap, tile_px: int) -> Scores:
@@ -104,8 +105,10 @@ class _Rows:
     def finish_above(self, until: int) -> None:
         """Rows above `until` are whole."""
         done = min(until - self._top, len(self._weights))
-        box = Box(self._top, self._work.x0, self._top + done, self._work.x1)
-        self._canvas.set_scores(box, self._sums[:, :done], self._weights[:done])
+        for first in range(0, done, STRIP_PX):
+            stop = min(first + STRIP_PX, done)
+            box = Box(self._top + first, self._work.x0, self._top + stop, self._work.x1)
+            self._canvas.set_scores(box, self._sums[:, first:stop], self._weights[first:stop])
         for held in (self._sums, self._weights):
             rest = held[..., done:, :].copy()
             held[...] = 0

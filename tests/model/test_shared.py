@@ -7,9 +7,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gigamask.job import Overlap
+from gigamask.job import Overlap, SelectionSummary
 from gigamask.manifest import LabelClass, ModelManifest
 from gigamask.plan import plan_regions
+from gigamask.selection import Selection
 from model import deployed
 from model.deployed import context_rule
 from model.normalise import IMAGENET_MEAN, IMAGENET_STD
@@ -151,3 +152,41 @@ def test_a_plan_without_the_models_context_is_refused() -> None:
     region = plan_regions((1040, 1040), wrong, 512).region(3)
     with pytest.raises(ValueError, match=r"expected multiples of 64 px; plan regions with this model's manifest"):
         predictor.predict(np.zeros((3, *region.window.shape), np.uint8), region)
+
+
+@pytest.mark.parametrize(("mode", "scale"), [("trunk_shared", 1.5), ("neighbourhood", 1.5), ("neighbourhood", 0.5)])
+def test_no_label_depends_on_regions_at_another_resolution(mode: ContextMode, scale: float) -> None:
+    image, found = picture(400, 600), network(NEAR)
+    told = manifest(found, mode)
+    predictor = tile_predictor(told, TorchNetwork(found, told, device="cpu"), 4)
+    sides = []
+    for region_px in (512, 1024):
+        labels = np.full(image.shape[1:], 255, np.uint8)
+        plan = plan_regions((int(400 * scale), int(600 * scale)), told, region_px, scale=scale)
+        for region in plan.regions():
+            window = np.ascontiguousarray(image[:, *region.window.slices])
+            labels[region.work.slices] = predictor.predict(window, region)
+        sides.append(labels)
+    both = (sides[0] != 255) & (sides[1] != 255)  # enlarged, some working pixels are nobody's nearest
+    assert both.mean() > 0.99
+    assert (sides[0] == sides[1])[both].mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("mode", "overlap"), [("tile", "none"), ("trunk_shared", "none"), ("neighbourhood", "gaussian")]
+)
+def test_a_label_does_not_depend_on_which_other_tiles_are_run(mode: ContextMode, overlap: Overlap) -> None:
+    image, found = picture(320, 576), network(NEAR)
+    told = manifest(found, mode)
+    predictor = tile_predictor(told, TorchNetwork(found, told, device="cpu"), 4)
+    plan = plan_regions((320, 576), told, 512, overlap)
+    cells = np.random.default_rng(0).random((5, 9)) < 0.2
+    cells[0, 8] = True
+    selection = Selection(plan, cells, None, SelectionSummary(tiles_total=45, tiles_selected=int(cells.sum())))
+    for region in plan.regions():
+        narrowed, kept = selection.narrow(region), selection.kept(region)
+        assert 0 < len(narrowed.tiles) < len(region.tiles)
+        few, all_of_them = (
+            predictor.predict(np.ascontiguousarray(image[:, *part.window.slices]), part) for part in (narrowed, region)
+        )
+        assert (few == all_of_them)[kept].mean() > 0.9999

@@ -100,11 +100,12 @@ def test_tiles_and_their_surrounds_lie_on_the_level_that_is_read(tmp_path: Path)
     assert np.array_equal(labelled(tmp_path, image, model, 2, 512), expected)
 
 
-def test_pixels_without_data_are_those_of_level_0_at_any_resolution(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [4, 1.5, 0.5])
+def test_pixels_without_data_are_those_of_level_0_at_any_resolution(tmp_path: Path, scale: float) -> None:
     pixels = picture((700, 900), 4)
     pixels[100:101, 300:501, 3] = 0
     model = load_predictor(threshold_model(tmp_path / "model", tile_px=T))
-    found = labelled(tmp_path, written(tmp_path, pixels), model, 4, 512)
+    found = labelled(tmp_path, written(tmp_path, pixels), model, scale, 512)
     assert np.array_equal(found == NO_DATA, pixels[..., 3] == 0)
 
 
