@@ -81,13 +81,16 @@ def shifted_graph(path: Path, shift_px: int) -> Path:
     return save(path, nodes, ANY, ONE, constants=constants)
 
 
-def valid_graph(path: Path, crop_px: int) -> Path:
-    """As red_graph, without crop_px on each side: what unpadded convolutions give."""
+def valid_graph(path: Path, crop_px: int, look_px: int = 0) -> Path:
+    """As red_graph, without crop_px on each side: what unpadded convolutions give.
+
+    look_px: it gives the pixel so many up and to the left, as a kernel may that reaches no further than crop_px.
+    """
     nodes = [node("Gather", "image zero", "red", axis=1), node("Slice", "red start end axes", "map")]
     constants = {
         **ZERO,
-        "start": np.array([crop_px, crop_px], np.int64),
-        "end": np.array([-crop_px, -crop_px], np.int64),
+        "start": np.array([crop_px - look_px] * 2, np.int64),
+        "end": np.array([-crop_px - look_px] * 2, np.int64),
         "axes": np.array([2, 3], np.int64),
     }
     return save(path, nodes, ANY, ["B", 1, "oh", "ow"], constants=constants)

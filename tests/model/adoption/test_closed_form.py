@@ -156,11 +156,13 @@ def test_a_halo_is_seen_and_not_kept_so_that_tiles_meet_without_a_seam(tmp_path:
 
 
 def test_what_unpadded_convolutions_lack_is_mirrored_at_the_border(tmp_path: Path) -> None:
-    """Each window's middle: the mirror image is seen by the network alone, and no pixel of the mask is missing."""
-    folder = adopted(valid_graph(tmp_path / "a.onnx", 12), tmp_path / "models", tile_px=100)
+    """The pixel 12 up and to the left: beyond the image its mirror image, anywhere else the image."""
+    folder = adopted(valid_graph(tmp_path / "a.onnx", 12, look_px=12), tmp_path / "models", tile_px=100)
     manifest = read_manifest(folder)
     assert (manifest.tile_px, manifest.alpha) == (64, 2)
-    np.testing.assert_array_equal(predicted(folder), RED > 127)
+    expected = np.pad(RED, 12, mode="reflect")[: SHAPE[0], : SHAPE[1]] > 127
+    for batch in (1, 5):
+        np.testing.assert_array_equal(predicted(folder, batch), expected)
 
 
 def test_a_map_at_a_quarter_of_the_size_is_enlarged_between_its_cells(tmp_path: Path) -> None:
