@@ -7,6 +7,7 @@ the page forbids both itself. Names come from files and models of any kind; Jinj
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,6 @@ from gigamask.exports.catalog import ExportOptions, Progress
 from gigamask.exports.overlay import overlay
 from gigamask.exports.statistics import Measured, Share, measure
 from gigamask.geometry import Box, level_shape
-from gigamask.job import Job
 from gigamask.legend import Legend
 from gigamask.pyramid.ngff import software_version
 from gigamask.pyramid.result import Result
@@ -84,7 +84,7 @@ def _title(result: Result) -> str:
     """The file's name where a job's record lies beside the result, else the result's own."""
     record = result.root.with_name(RECORD)
     if record.is_file():
-        return Job.model_validate_json(record.read_bytes()).file_name
+        return str(json.loads(record.read_bytes())["file_name"])
     return result.root.stem
 
 

@@ -68,12 +68,15 @@ def measure(result: Result, roi: Roi | None = None, progress: Progress = lambda 
     areas = [_measured(result, WHOLE, "image", _published(result), _in_tissue(result, tissue, None))]
     chosen = roi or _roi_of_the_job(result)
     parts = roi_in_pixels(chosen, result.info).areas if chosen else ()
-    for done, area in enumerate(parts, start=1):
+    for done, area in enumerate(parts):
         part = Roi(areas=(area,))
-        counts = _count(result, part)
+        counts = _count(result, part, _part_of(progress, done, len(parts)))
         areas.append(_measured(result, area.name, "region", counts, _in_tissue(result, tissue, part)))
-        progress(done / len(parts))
     return Statistics(tissue, tuple(areas))
+
+
+def _part_of(progress: Progress, done: int, total: int) -> Progress:
+    return lambda fraction: progress((done + fraction) / total)
 
 
 def _told_tissue(result: Result) -> bool:
@@ -94,11 +97,13 @@ def _published(result: Result) -> Counts:
     return counts
 
 
-def _count(result: Result, roi: Roi) -> Counts:
+def _count(result: Result, roi: Roi, progress: Progress) -> Counts:
     """(256,) pixels of each label inside."""
     counts = np.zeros(NO_DATA + 1, np.int64)
-    for box in _blocks(roi, result.shape):
+    blocks = list(_blocks(roi, result.shape))
+    for done, box in enumerate(blocks, start=1):
         counts += np.bincount(result.labels(box)[inside(roi, box)], minlength=NO_DATA + 1)
+        progress(done / len(blocks))
     return counts
 
 

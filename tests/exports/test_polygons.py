@@ -151,6 +151,7 @@ def test_a_coarser_level_is_traced_in_level_0_pixels(tmp_path: Path, shape: tupl
     found = list(trace_result(result, ExportOptions(level=1)))
     coarse = np.kron(halve_mode(labels), np.ones((2, 2), np.uint8))[: shape[0], : shape[1]]
     assert np.array_equal(burn(found, shape), coarse)
+    assert sum(o.polygon.area for o in found) == np.count_nonzero(coarse != NO_DATA)
 
 
 def test_only_what_lies_in_the_region_of_interest_is_traced(tmp_path: Path) -> None:

@@ -62,6 +62,11 @@ def test_it_shows_the_classes_with_their_areas_and_where_the_mask_came_from(tmp_
         assert told in text
 
 
+def test_beside_a_jobs_record_it_is_called_what_the_upload_was(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"id": "x", "file_name": "<i>biopsy</i>.svs"}')
+    assert "<h1>&lt;i&gt;biopsy&lt;/i&gt;.svs</h1>" in written(tmp_path)
+
+
 def test_hostile_names_are_text_and_nothing_runs(tmp_path: Path, browser_page: Page) -> None:
     roi = parse_roi({"type": "Feature", "properties": {"name": "<script>alert(1)</script>"}, "geometry": _square()})
     asked: list[str] = []

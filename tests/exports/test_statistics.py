@@ -160,6 +160,15 @@ def test_where_tissue_was_told_from_glass_shares_are_of_tissue_too(tmp_path: Pat
     assert float(read_csv(result)[0]["share_of_tissue"]) == found["areas"][0]["classes"][0]["share_of_tissue"]
 
 
+def test_progress_rises_to_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "BLOCK_PX", 256)
+    seen: list[float] = []
+    measure(make_result(tmp_path / "a.zarr", LABELS), ROI, seen.append)
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 10
+    assert seen[-1] == 1.0
+
+
 def test_a_region_of_interest_outside_the_image_is_refused(tmp_path: Path) -> None:
     result = make_result(tmp_path / "a.zarr", LABELS)
     with pytest.raises(InvalidOption, match="no pixel of the image"):
