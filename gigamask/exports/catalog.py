@@ -255,7 +255,7 @@ def _sync(path: Path) -> None:
 def write_options(options: ExportOptions) -> str:
     """As JSON, one spelling for equal options."""
     shown: dict[str, Any] = {name: getattr(options, name) for name in ("label", "simplify_px", "min_area_px", "level")}
-    shown["colors"] = {str(label): color for label, color in sorted(options.colors.items())}
+    shown["colors"] = {str(label): color for label, color in options.colors.items()}
     shown["roi"] = options.roi.model_dump(mode="json") if options.roi else None
     return json.dumps(shown, sort_keys=True, separators=(",", ":"))
 

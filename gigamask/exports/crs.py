@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 # GeoTIFF 1.1, annex B: a directory of (key, where, count, value), beside it the doubles and one string of texts.
 _DIRECTORY, _DOUBLES, _TEXTS = 34735, 34736, 34737
 _SCALE, _TIE = 33550, 33922
-_RASTER_TYPE = "GTRasterTypeGeoKey"
 
 Tag = tuple[int, int, int, Any, bool]  # as tifffile takes it: code, type, count, value, in the first page alone
 
@@ -58,7 +57,7 @@ def key_tags(keys: dict[str, Any]) -> list[Tag]:
     import tifffile
 
     ids = {key.name: int(key.value) for key in tifffile.TIFF.GEO_KEYS} if keys else {}
-    known = sorted((ids[name], value) for name, value in keys.items() if name in ids and name != _RASTER_TYPE)
+    known = sorted((ids[name], value) for name, value in keys.items() if name in ids)
     if not known:
         return []
     entries: list[int] = []
