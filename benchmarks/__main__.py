@@ -1,4 +1,4 @@
-"""python -m benchmarks (`make bench`): speed, memory and upload; one JSON line last. `--quick` for a few minutes."""
+"""python -m benchmarks (`make bench`): speed, memory, upload and tiles; one JSON line last. `--quick` for a few minutes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import get_args
 
 import psutil
 
-from benchmarks import memory, speed, upload
+from benchmarks import memory, speed, tiles, upload
 from benchmarks.pictures import Layout, picture_path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--model", default="earth-water")
-    parser.add_argument("--only", choices=("speed", "memory", "upload"), help="one part; default: all three")
+    parser.add_argument("--only", choices=("speed", "memory", "upload", "tiles"), help="one part; default: all")
     parser.add_argument("--gigapixels", type=float, nargs="+", default=[0.25, 1.0, 4.0], choices=memory.SIDES_PX)
     parser.add_argument("--upload-gib", type=float, default=4.0)
     parser.add_argument("--regions", type=int, default=64, help="regions that the watched worker does")
@@ -36,6 +36,9 @@ def _measure(args: argparse.Namespace) -> dict[str, object]:
         found["speed"] = _told(speed.measure(picture_path(), args.model, args.repeats))
     if args.only in (None, "upload"):
         found["upload"] = _told(upload.measure(args.upload_gib, args.model))
+    if args.only in (None, "tiles"):
+        seconds, drawn = (5.0, 4000) if args.quick else (15.0, tiles.FLAT_TILES)
+        found["tiles"] = _told(tiles.measure(args.repeats, seconds, drawn))
     if args.only in (None, "memory"):
         found["memory"] = memory.measure(args.gigapixels, list(get_args(Layout)), args.model, args.regions)
     return found
