@@ -16,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
+from tests import slow_and_broken_models
 from tests.e2e.conftest import DATA, ROOT, Service, serving
-from tests.models_for_tests import THRESHOLD, threshold_model
+from tests.models_for_tests import THRESHOLD, offset_model, threshold_model
 from tests.slow_and_broken_models import broken_model, slow_model
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -53,7 +54,10 @@ def browser() -> Iterator[Browser]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("page")
     threshold_model(folder / "models" / "threshold", tile_px=256)
-    slow_model(folder / "models" / "slow", tile_px=128)
+    with pytest.MonkeyPatch.context() as patch:  # so slow that some regions are seen before others are done
+        patch.setattr(slow_and_broken_models, "CHANNELS", 32)
+        slow_model(folder / "models" / "slow", tile_px=128)
+    offset_model(folder / "models" / "offset", tile_px=256)
     broken_model(folder / "models" / "broken", tile_px=256)
     (folder / "models" / "torn").mkdir()
     (folder / "models" / "torn" / "model.json").write_text('{"format": 1, "name": ')
@@ -124,7 +128,7 @@ def job(service: Service, mosaic: Picture, broken_job: str) -> dict[str, Any]:
 @pytest.fixture(scope="package")
 def second_job(service: Service, job: dict[str, Any]) -> dict[str, Any]:
     """The same image by another model."""
-    request = {"image": job["image_id"], "model": "slow"}
+    request = {"image": job["image_id"], "model": "offset"}
     return service.wait(httpx.post(f"{service.url}/segment", json=request).raise_for_status().json()["id"])
 
 
@@ -242,6 +246,20 @@ SUM = """pane => {
   for (let i = 0; i < pixels.length; i += 4) sum = (sum * 31 + pixels[i] * 65536 + pixels[i + 1] * 256 + pixels[i + 2]) % 2147483647;
   return sum;
 }"""  # noqa: E501
+
+
+BRIGHT_COUNT = """() => {
+  const canvas = document.querySelector('.pane .openseadragon-canvas > canvas');
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let count = 0;
+  for (let i = 0; i < pixels.length; i += 4) count += pixels[i] === 0 && pixels[i + 1] === 158 && pixels[i + 2] === 55;
+  return count;
+}"""
+
+
+def bright_count(page: Page) -> int:
+    """Pixels of the first pane in the very colour of `bright`; at full opacity none of the image's own has it."""
+    return int(page.evaluate(BRIGHT_COUNT))
 
 
 def centre_color(page: Page, pane: int = 0) -> tuple[int, int, int]:
