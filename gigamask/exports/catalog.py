@@ -228,7 +228,7 @@ def export(
         if target.is_dir():
             target.rename(mine.folder / "replaced")
         fresh.replace(target)
-    _sync(target.parent)
+    _sync_entry(target.parent)
     progress(1.0)
 
 
@@ -245,11 +245,16 @@ def _write_told(entry: Format, result: Result, fresh: Path, options: ExportOptio
 def _sync(path: Path) -> None:
     """A file, or a folder with all that lies in it, to the disk."""
     for part in (path, *(path.rglob("*") if path.is_dir() else ())):
-        descriptor = os.open(part, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_entry(part)
+
+
+def _sync_entry(path: Path) -> None:
+    """Of a folder, its names alone: what lies in it may be somebody else's, and much."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_options(options: ExportOptions) -> str:
