@@ -232,13 +232,16 @@ def _refuse_early(request: Request, writer: PieceWriter) -> None:
 
 async def _body(request: Request, claim: Claim) -> AsyncIterator[bytes]:
     """Raises ClientDisconnect, BadUpload for a client that stalls, UploadLocked where a newer request goes on."""
-    more = True
+    more, looked_s = True, time.monotonic()
     while more:
         message = await _next_message(request, claim)
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         more = message.get("more_body", False)
         yield message.get("body", b"")
+        if time.monotonic() - looked_s > WATCH_S:  # also of a client that never pauses
+            await run_sync(claim.require_newest)
+            looked_s = time.monotonic()
 
 
 async def _next_message(request: Request, claim: Claim) -> Message:

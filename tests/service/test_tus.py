@@ -9,6 +9,7 @@ import hashlib
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from email.utils import parsedate_to_datetime
@@ -443,6 +444,25 @@ def test_a_newer_request_takes_over_from_one_that_is_not_heard_of(served: Served
         assert time.monotonic() - began < 3
         assert b" 423 " in silent.recv(100)
     assert offset_at(url) == 2 * MIB
+
+
+def test_a_newer_request_takes_over_from_one_that_goes_on_sending(served: Served) -> None:
+    url, stop = create_at(served, 400 * MIB), threading.Event()
+
+    def dribble(link: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while not stop.wait(0.05):
+                link.sendall(bytes(50))
+
+    with sending(served, url, 0, 400 * MIB) as older:
+        sender = threading.Thread(target=dribble, args=(older,))
+        sender.start()
+        time.sleep(0.3)
+        answer = httpx.patch(url, content=b"", headers=PIECE | {"Upload-Offset": "0"}, timeout=8)
+        stop.set()
+        sender.join()
+    assert answer.status_code == 409, "what the older one sent is kept, and the newer one is told"
+    assert answer.json()["offset"] > 0
 
 
 def test_reading_the_offset_waits_for_no_writer(served: Served) -> None:
