@@ -1,4 +1,4 @@
-"""python -m benchmarks (`make bench`): speed, memory, upload and tiles; one JSON line last. `--quick` for a few minutes."""
+"""python -m benchmarks (`make bench`): speed, memory, upload, tiles; one JSON line last. `--quick`: a few minutes."""
 
 from __future__ import annotations
 
