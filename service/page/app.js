@@ -34,6 +34,7 @@ function showHome() {
   byId("home").hidden = false;
   document.body.classList.remove("with-result");
   document.title = "Gigamask";
+  submission.refreshModels();
   queue.refresh().catch(() => {});
   feed.open();
 }

@@ -115,7 +115,7 @@ export class Comparison {
     const pane = this.#pane;
     if (!pane) return;
     this.#job = job;
-    this.#legend.show(job.areas);
+    this.#legend.show(job);
     await pane.show(job);
     if (pane === this.#pane && this.#first.isOpen && pane.isOpen) this.#together.align();
   }

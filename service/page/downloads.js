@@ -3,6 +3,7 @@
 import { ask, readLink, urlOf } from "./api.js";
 import { button, element, progressBar, say, setProgress, showProblem } from "./elements.js";
 import { bytes } from "./figures.js";
+import { formatColors } from "./permalink.js";
 
 const PAUSE_S = 1;
 const LONGEST_PAUSE_S = 10;
@@ -11,7 +12,8 @@ export class Downloads {
   #list = element("ul", { className: "file-list" });
   #problem = element("div");
   #told = null;
-  #rows = new Map();
+  #files = [];
+  #colors = "";
   #closing = new AbortController();
 
   constructor() {
@@ -24,20 +26,37 @@ export class Downloads {
     this.#closing.abort();
   }
 
+  /** Of the legend: a file that shows colours is made in these. */
+  set colors(colors) {
+    const before = this.#colors;
+    this.#colors = formatColors(colors);
+    if (before !== this.#colors) this.#fill();
+  }
+
+  #fill() {
+    const rows = this.#files.map((file) => new FileRow(colored(file, this.#colors), this.#closing.signal));
+    this.#list.replaceChildren(...rows.map((row) => row.element));
+  }
+
   async show(job) {
     this.element.hidden = job.state !== "succeeded" || !job.links.files;
     if (this.element.hidden || this.#told === job.id) return;
     this.#told = job.id;
     try {
-      const { files } = await readLink(job.links.files, this.#closing.signal);
-      this.#rows = new Map(files.map((file) => [file.name, new FileRow(file, this.#closing.signal)]));
-      this.#list.replaceChildren(...[...this.#rows.values()].map((row) => row.element));
+      this.#files = (await readLink(job.links.files, this.#closing.signal)).files;
+      this.#fill();
       showProblem(this.#problem, null);
     } catch (problem) {
       this.#told = null;
       if (problem.name !== "AbortError") showProblem(this.#problem, problem);
     }
   }
+}
+
+/** A file as it is listed, or as it will be in other colours. */
+function colored(file, colors) {
+  if (!colors || !file.options?.includes("colors") || file.state === "not_offered") return file;
+  return { ...file, state: "absent", bytes: null, link: `${file.link}?colors=${encodeURIComponent(colors)}`, title: `${file.title}, in your colours` };
 }
 
 class FileRow {

@@ -13,6 +13,7 @@ export function lookOf(opacity, { hidden, colors }) {
 export class Legend {
   #rows = new Map();
   #list = element("ul", { className: "legend-list" });
+  #missing = element("p", { className: "muted legend-missing" });
   #reset;
   #onChange;
   #defaults = new Map();
@@ -26,7 +27,7 @@ export class Legend {
     this.heading = element("h2", { textContent: title });
     this.#reset = button("Reset", () => this.reset(), { className: "small", hidden: true });
     const head = element("div", { className: "panel-head" }, this.heading, this.#reset);
-    this.element = element("section", { className: "panel legend", "aria-label": title }, head, this.#list);
+    this.element = element("section", { className: "panel legend", "aria-label": title }, head, this.#list, this.#missing);
   }
 
   set(hidden, colors) {
@@ -39,8 +40,9 @@ export class Legend {
     return this.colors.get(label) ?? this.#defaults.get(label) ?? null;
   }
 
-  /** areas: JobView.areas */
-  show(areas) {
+  /** From a JobView: areas and no_data_px. */
+  show({ areas, no_data_px: missing }) {
+    setText(this.#missing, missing ? `No data: ${count(missing)} px` : "");
     const sum = areas.reduce((total, entry) => total + entry.px, 0);
     for (const entry of areas) {
       this.#defaults.set(entry.id, entry.color);

@@ -32,7 +32,7 @@ export const stateWord = (job) => STATES[job.state];
 export class Queue {
   #list = byId("jobs");
   #rows = new Map();
-  #next = null;
+  #next = undefined; // the link to older jobs; null where there are none
   #onSeen;
 
   /** onSeen(job): a job is new or has changed. */
@@ -47,7 +47,7 @@ export class Queue {
     try {
       const { jobs, next } = await readJobs();
       jobs.reverse().forEach((job) => this.update(job));
-      if (this.#next === null) this.#next = next;
+      this.#next = this.#next === undefined ? next : this.#next;
       showProblem(byId("queue-problem"), null);
       this.#tell();
     } catch (problem) {
@@ -80,7 +80,7 @@ export class Queue {
       const { jobs, next } = await readJobs(this.#next);
       jobs.forEach((job) => this.update(job));
       this.#next = next;
-      byId("older").hidden = !next;
+      this.#tell();
     } catch (problem) {
       showProblem(byId("queue-problem"), problem);
     }

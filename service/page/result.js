@@ -157,7 +157,7 @@ export class Result {
     this.#showProgress(job);
     showProblem(this.problem, job.error);
     setText(this.pane.title, job.model);
-    this.legend.show(job.areas);
+    this.legend.show(job);
     this.regions.show(job);
     this.#downloads.show(job);
     this.#details.show(job);
@@ -224,6 +224,7 @@ export class Result {
     this.slider.setAttribute("aria-valuetext", `${this.slider.value} percent`);
     this.pane.look = lookOf(this.opacity, this.legend);
     this.#comparison.look(this.opacity);
+    this.#downloads.colors = this.legend.colors;
     this.#linkSoon();
   }
 

@@ -1,4 +1,4 @@
-// The form for a new job: a file or an image that is here, a model, options.
+// The form for new jobs: files, or an image that is here, a model, options.
 
 import { segment } from "./api.js";
 import { drawBox } from "./drawing.js";
@@ -9,7 +9,7 @@ import { clearRegion, optionCount, readOptions } from "./options.js";
 
 export class Submission {
   #models = new ModelChoice(byId("models"));
-  #file = null;
+  #files = [];
   #jobs = new Map(); // image id -> the last job seen of it
   #upload;
   #onJob;
@@ -25,7 +25,6 @@ export class Submission {
     byId("options").addEventListener("input", () => this.#tellOptions());
     this.#installDrop();
     this.#refresh();
-    this.#models.refresh();
   }
 
   /** The model and options as they stand. Raises Error where a field is wrong. */
@@ -71,14 +70,18 @@ export class Submission {
 
   #take(files) {
     if (!files.length) return;
-    this.#file = files[0];
+    this.#files = [...files];
     byId("known-image").value = "";
     this.#refresh();
-    say(`${this.#file.name} chosen`);
+    say(`${this.#chosen} chosen`);
+  }
+
+  get #chosen() {
+    return this.#files.length === 1 ? this.#files[0].name : `${this.#files.length} files`;
   }
 
   #choose(image) {
-    if (image) this.#file = null;
+    if (image) this.#files = [];
     byId("file").value = "";
     this.#refresh();
   }
@@ -88,16 +91,17 @@ export class Submission {
   }
 
   #refresh() {
-    const file = this.#file;
-    byId("drop").classList.toggle("filled", Boolean(file));
-    setText(byId("drop-title"), file ? file.name : "Drop an image, or choose one");
-    setText(byId("drop-hint"), file ? `${bytes(file.size)}, ready to upload` : "Slides, GeoTIFF, TIFF, JPEG, PNG, of any size");
+    const chosen = this.#files.length > 0;
+    const sum = this.#files.reduce((size, file) => size + file.size, 0);
+    byId("drop").classList.toggle("filled", chosen);
+    setText(byId("drop-title"), chosen ? this.#chosen : "Drop an image, or choose one");
+    setText(byId("drop-hint"), chosen ? `${bytes(sum)}, ready to upload` : "Slides, GeoTIFF, TIFF, JPEG, PNG, of any size");
     const drawable = Boolean(this.#jobs.get(this.#image)?.links.image_dzi);
     byId("draw-roi").disabled = !drawable;
     setText(byId("roi-hint"), drawable
       ? "Nothing outside it is segmented."
       : "Nothing outside it is segmented. A box can be drawn on an image that is already here.");
-    setText(byId("submit"), file ? "Upload and segment" : "Segment");
+    setText(byId("submit"), chosen ? "Upload and segment" : "Segment");
     this.#tellOptions();
   }
 
@@ -117,9 +121,9 @@ export class Submission {
     showProblem(byId("submission-problem"), null);
     try {
       const { request } = this;
-      if (!this.#file && !this.#image) throw new Error("Choose an image first: a file, or one that is already here.");
+      if (!this.#files.length && !this.#image) throw new Error("Choose an image first: a file, or one that is already here.");
       if (!request.model) throw new Error("Choose a model.");
-      if (this.#file) this.#upload(this.#file, request);
+      if (this.#files.length) this.#files.forEach((file) => this.#upload(file, request));
       else await this.#again({ image: this.#image, ...request });
       this.#clear();
     } catch (problem) {
@@ -139,7 +143,7 @@ export class Submission {
   }
 
   #clear() {
-    this.#file = null;
+    this.#files = [];
     byId("file").value = "";
     byId("known-image").value = "";
     clearRegion();

@@ -170,6 +170,17 @@ def test_what_is_refused_is_told_where_it_was_asked(page: Page, service: Service
     expect(page.locator("#submission-problem code")).to_have_text("invalid_option")
 
 
+def test_files_are_dropped_on_the_page(page: Page) -> None:
+    files = page.evaluate_handle("""() => {
+      const data = new DataTransfer();
+      for (const name of ['one.tif', 'two.tif']) data.items.add(new File(['1234'], name));
+      return data;
+    }""")
+    page.dispatch_event("body", "drop", {"dataTransfer": files})
+    expect(page.locator("#drop")).to_contain_text("2 files")
+    expect(page.get_by_role("button", name="Upload and segment")).to_be_visible()
+
+
 def test_models_are_shown_with_their_classes_and_broken_ones_with_the_reason(page: Page, service: Service) -> None:
     models = page.locator("#models")
     expect(models.locator(".model", has_text="dubai-landcover")).to_contain_text("vegetation")

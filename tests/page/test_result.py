@@ -62,6 +62,7 @@ def test_a_class_is_hidden_and_recoloured_by_its_legend(
     until(lambda: near(centre_color(page), BRIGHT), "not the model's colour")
     page.get_by_label("Colour of bright").fill("#ff8800")
     until(lambda: near(centre_color(page), (255, 136, 0)), "not the colour that was picked")
+    expect(page.get_by_role("region", name="Downloads")).to_contain_text("in your colours")
     page.get_by_role("checkbox", name="bright").uncheck()
     until(lambda: not near(centre_color(page), (255, 136, 0), 40), "the class is still shown")
     expect(page).to_have_url(re.compile(r"hide=1&colors=1:ff8800"))
@@ -75,6 +76,7 @@ def test_the_legend_counts_the_pixels_of_each_class(page: Page, service: Service
     for name, count in counts.items():
         row = page.locator(".legend li", has=page.get_by_role("checkbox", name=name))
         expect(row).to_contain_text(f"{count:,} px")
+        expect(page.locator(".legend")).to_contain_text(f"No data: {np.count_nonzero(mosaic.labels == 255):,} px")
         expect(row).to_contain_text(f"{100 * count / sum(counts.values()):.1f}%")
 
 
