@@ -15,6 +15,8 @@ Layout = Literal["NCHW", "NHWC"]
 Channels = Literal["rgb", "bgr", "grey"]
 
 BYTE = 255.0
+USUAL_TILE_PX = 512
+USUAL_STEP_PX = 32  # five halvings
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,13 @@ class Description:
     provenance: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     refusals: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def seen_px(self) -> int:
+        """The side of what the network sees where its graph takes any: what it must be, or a tile with its halo."""
+        tile_px, halo_px = self.tile_px or USUAL_TILE_PX, self.halo_px or 0
+        sides = self.sides or (Sides(tile_px, USUAL_STEP_PX) if halo_px else None)
+        return self.network_px or (sides.round_up(tile_px + 2 * halo_px) if sides else tile_px)
 
     def overridden_by(self, other: Description) -> Description:
         """What `other` says, and what only this says."""

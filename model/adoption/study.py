@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gigamask.errors import BadModel, InvalidOption
 from gigamask.manifest import LabelClass
-from model.adoption.description import Description, Scaling, Sides, byte_range
+from model.adoption.description import USUAL_TILE_PX, Description, Scaling, byte_range
 from model.adoption.engine import Graph
 from model.adoption.frame import LARGEST_TILE_PX, LEAST_TILE_PX, Frame, choose_frame
 from model.adoption.maps import MapPort, guess_activation, read_map, require_activation, require_labels
@@ -21,9 +21,6 @@ from model.adoption.reference import given
 from model.adoption.trial import Verdict, free_batch, hold_to_original, trial_pictures
 from model.adoption.wiring import Wiring
 from model.adoption.wrap import wrap
-
-USUAL_TILE_PX = 512
-USUAL_STEP_PX = 32  # five halvings
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +82,17 @@ def _scaling(told: Description, image: ImagePort, notes: list[str]) -> Scaling:
 def _side(told: Description, image: ImagePort, notes: list[str]) -> int:
     """What the network sees: its fixed side, or a tile with its halo around it."""
     fixed = image.side_px or told.network_px
-    if fixed is not None:
-        if told.tile_px not in (None, fixed):
-            raise BadModel(f"the graph takes pictures of {fixed} px alone, not tiles of {told.tile_px}")
-        return _bounded(fixed)
-    if told.tile_px is None:
+    if fixed is not None and told.tile_px not in (None, fixed) and fixed != told.seen_px:
+        raise BadModel(f"the graph takes pictures of {fixed} px alone, not tiles of {told.tile_px}")
+    if fixed is None and told.tile_px is None:
         notes.append(f"nobody said how large a tile is: {USUAL_TILE_PX} px (--tile says otherwise)")
-    tile_px, halo_px = _bounded(told.tile_px or USUAL_TILE_PX), told.halo_px or 0
-    sides = told.sides or (Sides(tile_px, USUAL_STEP_PX) if halo_px else None)
-    return sides.round_up(tile_px + 2 * halo_px) if sides else tile_px
+    _require_tile(fixed or told.tile_px or USUAL_TILE_PX)
+    return fixed or told.seen_px
 
 
-def _bounded(side: int) -> int:
+def _require_tile(side: int) -> None:
     if not LEAST_TILE_PX <= side <= LARGEST_TILE_PX:
         raise BadModel(f"a tile has {LEAST_TILE_PX} to {LARGEST_TILE_PX} px, not {side}")
-    return side
 
 
 def _map(

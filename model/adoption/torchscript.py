@@ -7,9 +7,11 @@ and refused where it would call what reads or writes files or what torch does no
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ from model.adoption.onnx_file import MAX_BYTES, to_standard
 
 OPSET = 18
 INPUT, OUTPUT = "image", "map"
-_USUAL_PX = 256  # of the picture that the graph is made with
 _APART = 1e-3  # of the largest value
 _ASK = "export it to ONNX (torch.onnx.export) or TorchScript (torch.jit.trace(network, picture).save(path))"
 _FOREIGN = re.compile(r"\bops\.(?!prim\b|aten\b)(\w+)\.")
@@ -64,7 +65,11 @@ def require_torchscript(path: Path) -> None:
 
 
 def convert(path: Path, told: Description) -> onnx.ModelProto:
-    """Any batch and any size, as the program takes them; held to the original. Raises BadModel."""
+    """The program as a graph, held to it on one picture of the side that will be used. Raises BadModel.
+
+    First as it is, for any batch and size. Where its loops and conditions cannot be told in ONNX, as of many scripted
+    networks, what it really does to that picture is recorded: a graph for that size.
+    """
     require_torchscript(path)
     torch = _torch()
     try:
@@ -73,12 +78,30 @@ def convert(path: Path, told: Description) -> onnx.ModelProto:
         raise BadModel(
             f"{path.name} is no TorchScript that torch {torch.__version__} loads: {_first_line(exc)}"
         ) from exc
-    channels = 1 if told.channels == "grey" else 3
-    side = told.network_px or told.tile_px or (told.sides.least if told.sides else _USUAL_PX)
-    picture = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    shape = (1, 1 if told.channels == "grey" else 3, told.seen_px, told.seen_px)
+    picture = torch.rand(*shape, generator=torch.Generator().manual_seed(0))
     expected = _run(module, picture, path.name)
-    model = to_standard(_export(module, picture, path.name, expected.ndim), path.name)
-    _require_parity(model, picture.numpy(), expected, path.name)
+    try:
+        return _held(_export, module, picture, expected, path.name)
+    except BadModel:
+        return _held(_export_recorded, module, picture, expected, path.name)
+
+
+def _held(
+    export: Callable[[Any, Any, int], onnx.ModelProto], module: Any, picture: Any, expected: np.ndarray, name: str
+) -> onnx.ModelProto:
+    """Raises BadModel where it cannot be exported so, or gives anything else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the two exporters the older one alone takes TorchScript
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            exported = export(module, picture, expected.ndim)
+    except ModuleNotFoundError:
+        raise
+    except Exception as exc:
+        raise BadModel(f"{name} cannot be told in ONNX: {_first_line(exc)}") from exc
+    model = to_standard(exported, name)
+    _require_parity(model, picture.numpy(), expected, name)
     return model
 
 
@@ -125,26 +148,26 @@ def _run(module: Any, picture: Any, name: str) -> np.ndarray:
     return result
 
 
-def _export(module: Any, picture: Any, name: str, rank: int) -> onnx.ModelProto:
-    torch, buffer = _torch(), io.BytesIO()
-    free = {0: "B", 2: "h", 3: "w"}
+def _export(module: Any, picture: Any, rank: int) -> onnx.ModelProto:
+    buffer, free = io.BytesIO(), {0: "B", 2: "h", 3: "w"}
     axes = {INPUT: free, OUTPUT: {0: "B", **({rank - 2: "oh", rank - 1: "ow"} if rank > 2 else {})}}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the two exporters only the older one takes TorchScript
-            torch.onnx.export(
-                module,
-                (picture,),
-                buffer,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes=axes,
-            )
-    except Exception as exc:
-        raise BadModel(f"{name} cannot be told in ONNX: {_first_line(exc)}") from exc
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    _torch().onnx.export(
+        module, (picture,), buffer, dynamo=False, opset_version=OPSET, dynamic_axes=axes, **names
+    )  # fmt: skip
     return onnx.load_from_string(buffer.getvalue())
+
+
+def _export_recorded(module: Any, picture: Any, _rank: int) -> onnx.ModelProto:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    torch = _torch()
+    with torch.no_grad():
+        recorded = make_fx(lambda given: module(given))(picture).eval()
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    program = torch.onnx.export(recorded, (picture,), dynamo=True, opset_version=OPSET, verbose=False, **names)
+    found: onnx.ModelProto = program.model_proto
+    return found
 
 
 def _require_parity(model: onnx.ModelProto, picture: np.ndarray, expected: np.ndarray, name: str) -> None:

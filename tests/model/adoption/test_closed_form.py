@@ -150,6 +150,7 @@ def test_a_halo_is_seen_and_not_kept_so_that_tiles_meet_without_a_seam(tmp_path:
     expected = np.zeros(SHAPE, bool)
     expected[:, :-16] = RED[:, 16:] > 127
     halo = adopted(graph, tmp_path / "with", halo_px=16)
+    assert read_manifest(halo).tile_px == 64
     for batch in (1, 5):
         np.testing.assert_array_equal(predicted(halo, batch), expected)
     assert not (predicted(adopted(graph, tmp_path / "without")) == expected).all()
@@ -190,6 +191,19 @@ def test_labels_do_not_depend_on_the_batch_even_where_the_graph_takes_one_pictur
     folder = adopted(graph, tmp_path / "models")
     assert read_manifest(folder).provenance["adoption"]["batch"] == 1
     np.testing.assert_array_equal(predicted(folder, batch), RED > 127)
+
+
+def test_a_graph_that_mixes_the_pictures_of_a_batch_is_given_one_at_a_time(tmp_path: Path) -> None:
+    """Every picture gets the answer of the first."""
+    nodes = [
+        node("Gather", "image zero", "red", axis=1),
+        node("Sub", "red red", "nothing"),
+        node("Gather", "red zero", "first", axis=0),
+        node("Add", "first nothing", "map"),
+    ]
+    folder = adopted(save(tmp_path / "a.onnx", nodes, ANY, ONE, constants=ZERO), tmp_path / "models")
+    assert read_manifest(folder).provenance["adoption"]["batch"] == 1
+    np.testing.assert_array_equal(predicted(folder, 4), RED > 127)
 
 
 def test_an_image_smaller_than_what_the_network_sees_is_segmented(tmp_path: Path) -> None:

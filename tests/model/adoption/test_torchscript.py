@@ -33,6 +33,19 @@ class Strided(nn.Module):
         return self.classify(torch.relu(self.down(x)))
 
 
+class Growing(nn.Module):
+    """A loop over what was found so far, which ONNX has no words for; two classes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sizes = [x.size(1)]
+        for k in range(x.dim() - 3):
+            sizes.append(sizes[k] + 1)
+        found = x[:, :1] * float(sizes.pop(-1))
+        if len(sizes) == 1:
+            found = torch.cat([found, x[:, 1:2]], dim=1)
+        return found
+
+
 class Reading(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + torch.from_file("/etc/hostname", shared=False, size=4, dtype=torch.float32).sum()
@@ -57,6 +70,14 @@ def test_it_is_adopted_like_any_other(tmp_path: Path) -> None:
     found = proposed(scripted(Strided(), tmp_path / "model.ts"), activation="none")
     assert (found.study.wiring.map.reduction, found.study.verdict.agreement) == (4, 1.0)
     assert found.origin.name == "model.ts"
+
+
+def test_a_program_whose_loops_onnx_does_not_know_is_recorded_at_one_size(tmp_path: Path) -> None:
+    graph = convert(scripted(Growing(), tmp_path / "model.pt"), TOLD)
+    assert not {node.op_type for node in graph.graph.node} & {"Loop", "If"}
+    picture = torch.rand(1, 3, 64, 64)
+    (found,) = Graph(graph).run(["map"], {"image": picture.numpy()})
+    np.testing.assert_allclose(found, Growing()(picture).numpy(), atol=1e-6)
 
 
 def test_a_program_that_opens_files_is_refused_before_it_runs(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from model.adoption.engine import Graph
 from model.adoption.frame import choose_frame
 from model.adoption.onnx_file import read_onnx
 from model.adoption.trial import hold_to_original
-from tests.model.adoption.graphs import TOLD, proposed, red_graph, shifted_graph
+from tests.model.adoption.graphs import proposed, shifted_graph
+from tests.model.adoption.test_closed_form import two_channels
 
 
 @pytest.mark.parametrize(
@@ -32,10 +33,9 @@ def test_an_answer_that_differs_is_refused(told: dict[str, Any], tmp_path: Path)
 
 
 def test_scores_are_held_to_as_well_as_labels(tmp_path: Path) -> None:
-    """A sharper sigmoid: the same labels, other probabilities."""
-    path = red_graph(tmp_path / "a.onnx")
-    found = proposed(path).study
-    wrong = replace(found.wiring, map=replace(found.wiring.map, activation="none", threshold=0.5))
-    with pytest.raises(BadModel, match="apart by"):
+    """Probabilities and their logarithms have the same largest one."""
+    path = two_channels(tmp_path / "a.onnx")
+    found = proposed(path, activation="softmax").study
+    wrong = replace(found.wiring, map=replace(found.wiring.map, activation="none"))
+    with pytest.raises(BadModel, match=r"100\.000% of the pixels and scores apart by"):
         hold_to_original(found.model, Graph(read_onnx(path)), wrong, 0, any_batch=True)
-    assert TOLD.activation == "sigmoid"
