@@ -10,7 +10,7 @@ const NO_DATA = 255;
 export class Probe {
   #place = element("span", { className: "probe-place" });
   #color = swatch("transparent");
-  #name = element("span", { className: "probe-name" });
+  #name = element("span", { className: "probe-name", "aria-live": "polite" });
   #asked = null;
   #timer = null;
 

@@ -147,7 +147,7 @@ export class Result {
 
   #take(job) {
     if (this.#closed) return;
-    if (this.#job && this.#job.state !== job.state) say(`${job.file_name}: ${stateWord(job)}`);
+    if (this.#job) tellProgress(this.#job, job);
     this.#job = job;
     document.title = `${job.file_name} · Gigamask`;
     setText(this.title, job.file_name);
@@ -288,6 +288,13 @@ export class Result {
     this.#probe.clear();
     this.pane.close();
   }
+}
+
+/** For those who listen: each state, and each quarter on the way. */
+function tellProgress(before, job) {
+  const quarter = ({ percent }) => Math.floor(percent / 25);
+  if (before.state !== job.state) say(`${job.file_name}: ${stateWord(job)}`);
+  else if (quarter(before) < quarter(job)) say(`${job.file_name}: ${Math.floor(job.percent)}%`);
 }
 
 function zoomWords(zoom) {
