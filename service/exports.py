@@ -23,7 +23,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from gigamask.errors import Conflict, NotFound
-from gigamask.exports.building import fraction_of
+from gigamask.exports.building import fraction_of, sweep_folder
 from gigamask.exports.catalog import DEFAULTS, FORMATS, ExportOptions, Format, download_name, write_options
 from gigamask.job import Job
 from gigamask.legend import parse_colors
@@ -234,6 +234,7 @@ def _begin(task: Task, parts: Parts, builds: Builds) -> Build | None:
     if fraction_of(task.target) is not None:
         return None
     parts.store.require_free(SPACE_FACTOR * _mask_bytes(task.root), parts.settings.min_free_bytes)
+    sweep_folder(task.target.parent)
     _trim_variants(task.target.parent)
     return builds.begin(task)
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gigamask.store import sweep_attempts
+
 SUFFIX = ".building"
+_ATTEMPT = re.compile(r"(.+)\.[0-9a-f]{32}\.lock")
 TELL_S = 0.2
 # Who asks `fraction_of` holds the lock for a moment: a builder that meets one tries again.
 TRIES, TRY_S = 20, 0.05
@@ -47,6 +51,15 @@ def fraction_of(target: Path) -> float | None:
         except BlockingIOError:
             return float(stream.read(16) or 0)
     return None
+
+
+def sweep_folder(folder: Path) -> None:
+    """Remove what builders that died left of any target there."""
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if attempt := _ATTEMPT.fullmatch(path.name):
+            sweep_attempts(folder / attempt[1])
+        elif path.suffix == SUFFIX and fraction_of(path.with_suffix("")) is None:
+            path.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -26,6 +27,7 @@ Progress = Callable[[float], None]  # called with the fraction done, in [0, 1]
 Write = Callable[["Result", Path, "ExportOptions", Progress], None]
 
 PACKAGE = "gigamask.exports"
+FULL_BYTES = 1024**2  # free beside a failed file: GDAL says that a write failed, and why on stderr alone
 NO_COLORS: Mapping[int, str] = MappingProxyType({})
 
 
@@ -237,7 +239,8 @@ def _write_told(entry: Format, result: Result, fresh: Path, options: ExportOptio
     try:
         entry.write(result, fresh, options, progress)
     except Exception as exc:
-        if tells_of_full_disk(exc) and not isinstance(exc, GigamaskError):
+        full = tells_of_full_disk(exc) or shutil.disk_usage(fresh.parent).free < FULL_BYTES
+        if full and not isinstance(exc, GigamaskError):
             raise disk_is_full(exc) from exc
         raise
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from gigamask.exports.catalog import ExportOptions, Progress
 from gigamask.exports.crs import crs_of
-from gigamask.exports.tiff_levels import TILE_PX, write_levels
+from gigamask.exports.tiff_levels import TILE_PX, read_boxes, write_levels
+from gigamask.geometry import level_shape
 from gigamask.legend import Legend
 from gigamask.manifest import NO_DATA
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from gigamask.pyramid.result import Result
 
 CACHE_MIB = 32  # GDAL's, which is a share of the machine's memory otherwise
-DRAFT_SHARE = 0.7  # of the time, measured on label images
+DRAFT_SHARE, COPIED_SHARE = 0.35, 0.8  # of the time, when the draft is written and when GDAL has copied it
 COG_OPTIONS = {
     "COMPRESS": "DEFLATE",
     "BLOCKSIZE": TILE_PX,
@@ -47,7 +48,31 @@ def write_cog(result: Result, target: Path, options: ExportOptions, progress: Pr
         with rasterio.open(draft, "r+") as image:
             describe(image, result, legend)
         rasterio.shutil.copy(draft, target, driver="COG", **COG_OPTIONS)
-    draft.unlink()
+        draft.unlink()
+        check(target, result, lambda done: progress(COPIED_SHARE + (1 - COPIED_SHARE) * done))
+
+
+def check(image_path: Path, result: Result, progress: Progress) -> None:
+    """Read back every pixel of every level. Raises OSError where one is not the mask's.
+
+    GDAL's copy to a disk that fills up may end as if all were well, with tiles that nobody can read.
+    """
+    import numpy as np
+    import rasterio
+    from rasterio.errors import RasterioIOError
+    from rasterio.windows import Window
+
+    for level in range(result.mask.levels):
+        chosen = {"overview_level": level - 1} if level else {}
+        with rasterio.open(image_path, **chosen) as image:
+            for box in read_boxes(level_shape(result.shape, level)):
+                try:
+                    found = image.read(1, window=Window(box.x0, box.y0, box.width, box.height))
+                except RasterioIOError as exc:
+                    raise OSError(f"{image_path.name} cannot be read back at {box}") from exc
+                if not np.array_equal(found, result.labels(box, level)):
+                    raise OSError(f"{image_path.name} read back is not the mask at {box}")
+                progress((box.y1 / image.height) if level == 0 else 1.0)
 
 
 def describe(image: DatasetWriter, result: Result, legend: Legend) -> None:

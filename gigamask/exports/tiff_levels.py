@@ -43,7 +43,7 @@ def write_levels(
                 tile=(TILE_PX, TILE_PX),
                 photometric="palette",
                 colormap=colormap(legend),
-                compression="deflate",
+                compression="zlib",  # tag 8; what tifffile calls deflate is the legacy tag 32946
                 compressionargs={"level": DEFLATE_LEVEL},
                 subfiletype=REDUCED if level else 0,
                 software="gigamask" if level == 0 else False,
@@ -55,12 +55,17 @@ def write_levels(
 
 def read_tiles(result: Result, level: int) -> Iterator[Pixels]:
     """(h, w) labels, row by row, left to right, TILE_PX a side or what the level's end leaves."""
-    height, width = level_shape(result.shape, level)
-    for y in range(0, height, TILE_PX):
-        for x in range(0, width, TILE_PX * BLOCK_TILES):
-            block = result.labels(Box(y, x, y + TILE_PX, x + TILE_PX * BLOCK_TILES).clip((height, width)), level)
-            for start in range(0, block.shape[1], TILE_PX):
-                yield block[:, start : start + TILE_PX]
+    for box in read_boxes(level_shape(result.shape, level)):
+        block = result.labels(box, level)
+        for start in range(0, block.shape[1], TILE_PX):
+            yield block[:, start : start + TILE_PX]
+
+
+def read_boxes(shape: tuple[int, int]) -> Iterator[Box]:
+    """Boxes of BLOCK_TILES tiles in a row that cover a level of (height, width), row by row, left to right."""
+    for y in range(0, shape[0], TILE_PX):
+        for x in range(0, shape[1], TILE_PX * BLOCK_TILES):
+            yield Box(y, x, y + TILE_PX, x + TILE_PX * BLOCK_TILES).clip(shape)
 
 
 def colormap(legend: Legend) -> NDArray[np.uint16]:

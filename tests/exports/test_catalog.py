@@ -18,7 +18,7 @@ from PIL import Image
 
 from gigamask.errors import Conflict, InsufficientStorage, InvalidOption, NotFound
 from gigamask.exports import catalog
-from gigamask.exports.building import fraction_of, hold, lock_path
+from gigamask.exports.building import fraction_of, hold, lock_path, sweep_folder
 from gigamask.exports.catalog import (
     DEFAULTS,
     FORMATS,
@@ -35,6 +35,7 @@ from gigamask.exports.overlay import OPACITY
 from gigamask.geometry import Box
 from gigamask.pyramid.result import Result
 from gigamask.roi import parse_roi
+from gigamask.store import attempt
 from tests.exports.results_for_tests import blobs, make_result
 
 
@@ -251,6 +252,20 @@ def test_a_dead_builder_holds_nothing(result: Result, tmp_path: Path) -> None:
     with start(result, target) as child:
         assert said(child) == {"done": True}
     assert names_in(tmp_path) == ["mask.tif"]
+
+
+def test_a_folder_is_swept_of_what_the_dead_left_and_of_nothing_else(tmp_path: Path) -> None:
+    kept, dead = tmp_path / "mask.tif", tmp_path / "other.tif"
+    kept.touch()
+    lock_path(dead).write_text("0.5")
+    remains = tmp_path / f"other.tif.{'0' * 32}.partial"
+    remains.with_suffix(".lock").touch()
+    remains.mkdir()
+    with hold(tmp_path / "living.tif"), attempt(tmp_path / "living.tif") as living:
+        sweep_folder(tmp_path)
+        assert names_in(tmp_path) == sorted(
+            ["living.tif.building", living.folder.name, living.folder.with_suffix(".lock").name, "mask.tif"]
+        )
 
 
 def test_too_little_memory_is_a_problem_and_no_file(result: Result, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rio_cogeo import cog_validate
 
 from gigamask.exports.catalog import ExportOptions, export
+from gigamask.exports.cog import check
 from gigamask.exports.crs import crs_of
 from gigamask.geometry import Box, level_shape
 from gigamask.image_info import Georeference, ReadOptions
@@ -91,6 +92,7 @@ def test_tifffile_reads_every_level_of_an_ome_tiff_as_the_zarr_has_it(ome: Path,
         assert len(levels) == slide.mask.levels == 4
         for k, found in enumerate(levels):
             assert found.keyframe.is_tiled
+            assert found.keyframe.compression == tifffile.COMPRESSION.ADOBE_DEFLATE
             np.testing.assert_array_equal(found.asarray(), level(slide, k))
 
 
@@ -161,6 +163,18 @@ def test_the_overviews_of_a_cog_are_the_masks_own_levels(cog: Path, field: Resul
     for k in range(1, field.mask.levels):
         with rasterio.open(cog, overview_level=k - 1) as image:
             np.testing.assert_array_equal(image.read(1), level(field, k))
+
+
+@pytest.mark.parametrize("hurt", ["zeros", "cut"])
+def test_a_cog_that_came_out_broken_is_found_out(cog: Path, field: Result, tmp_path: Path, hurt: str) -> None:
+    """As GDAL leaves it on a disk that fills up, without a word."""
+    content = bytearray(cog.read_bytes())
+    middle = len(content) // 2
+    broken = tmp_path / "mask.tif"
+    broken.write_bytes(content[:middle] + (bytes(2000) + content[middle + 2000 :] if hurt == "zeros" else b""))
+    check(cog, field, lambda done: None)
+    with pytest.raises(OSError, match=r"read back"):
+        check(broken, field, lambda done: None)
 
 
 def test_a_crs_without_a_code_is_kept(labels: Labels, tmp_path: Path) -> None:
