@@ -24,7 +24,7 @@ from gigamask.settings import Settings
 from gigamask.store import partial
 
 if TYPE_CHECKING:
-    from workers.local import Progress
+    from workers.report import Progress
 
 Show = Callable[["Progress"], None]
 

@@ -20,7 +20,7 @@ from gigamask.roi import parse_roi
 from gigamask.settings import Settings
 
 if TYPE_CHECKING:
-    from workers.local import Progress, SegmentReport
+    from workers.report import Progress, SegmentReport
 
 
 def segment_with_progress(
