@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,6 +204,16 @@ def test_without_a_setting_models_go_where_the_service_looks_too(
     found = add(lambda *a: runner.invoke(app, [str(x) for x in a]), red_graph(tmp_path / "a.onnx"))
     assert found.exit_code == 0, found.output
     assert (own_models() / "mine" / "model.json").exists()
+
+
+def test_a_package_that_is_not_here_is_told_with_what_to_do(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['onnx'] = None; sys.argv = ['gigamask', 'models', 'add', 'a.onnx', '--to', '.']\n"
+        "from cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "needs the package 'onnx'" in done.stderr
 
 
 def test_a_folder_that_the_service_does_not_look_into_is_told(run: Run, tmp_path: Path) -> None:
