@@ -306,6 +306,15 @@ def test_pixels_that_cannot_be_had_are_no_pixels(
             mask[:], mask[:]
 
 
+def test_a_mask_that_is_gone_is_no_empty_mask(served: Served, jobs: JobStore, store: Store) -> None:
+    job = publish_job(jobs, store)
+    with Client(served.url) as client:
+        mask = client.open_mask(job.id)
+        store.mask_zarr(job.id).rename(store.job(job.id) / "elsewhere")
+        with pytest.raises(Refused, match="mask is there once"):
+            mask[:10, :10]
+
+
 def test_a_download_goes_on_where_it_was_cut(
     build: Build, served: Served, jobs: JobStore, store: Store, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Played:
 
     def __init__(self, operation: Operation[Any], outcomes: Iterator[Any]) -> None:
         self.asked: list[str] = []
+        self.headers: list[Mapping[str, str]] = []
         self.slept_s: list[float] = []
         self.shown: list[Any] = []
         self._outcomes = outcomes
@@ -65,6 +66,7 @@ class Played:
     def _become(self, effect: Effect) -> Any:
         if isinstance(effect, Send | Open):
             self.asked.append(f"{effect.request.method} {effect.request.path}")
+            self.headers.append(effect.request.headers)
             return next(self._outcomes)
         if isinstance(effect, Read):
             return next(self._outcomes)
@@ -219,6 +221,7 @@ def test_a_stream_that_broke_is_taken_up_where_it_was() -> None:
         follow("j", Patience(9)), iter([STREAM, event(1), Broken("cut"), STREAM, event(2, percent=5.0) + done])
     )
     assert [job.percent for job in played.shown] == [0.0, 5.0, 0.0]
+    assert [headers.get("Last-Event-ID") for headers in played.headers] == [None, "1"]
     assert played.result.succeeded
 
 
@@ -258,6 +261,7 @@ def test_a_download_goes_on_unless_the_file_is_another(tmp_path: Path, second: l
     assert to.read_bytes() == expected
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
     assert played.asked == ["GET /f"] * 2
+    assert (played.headers[1]["Range"], played.headers[1]["If-Range"]) == ("bytes=2-", '"a"')
 
 
 def test_a_download_that_ends_early_is_not_taken_for_whole(tmp_path: Path) -> None:

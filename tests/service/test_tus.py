@@ -516,9 +516,10 @@ def test_a_checked_piece_that_a_killed_service_left_is_thrown_away(settings: Set
     assert source.stat().st_size
     with serving(settings) as served:
         assert offset_at(served.url + path) == 0
-        assert (
-            httpx.patch(served.url + path, content=content, headers=PIECE | {"Upload-Offset": "0"}).status_code == 204
-        )
+        for start, stop in ((0, 1000), (1000, len(content))):
+            headers = PIECE | {"Upload-Offset": str(start)}
+            assert httpx.patch(served.url + path, content=content[start:stop], headers=headers).status_code == 204
+            assert offset_at(served.url + path) == stop
     assert source.read_bytes() == content
 
 
