@@ -12,7 +12,20 @@ from typer.testing import CliRunner
 
 from cli.main import app
 
-COMMANDS = ("segment", "batch", "up", "serve", "worker", "submit", "status", "models", "info", "doctor", "demo")
+COMMANDS = (
+    "segment",
+    "batch",
+    "up",
+    "serve",
+    "worker",
+    "submit",
+    "status",
+    "models",
+    "info",
+    "doctor",
+    "demo",
+    "export",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
