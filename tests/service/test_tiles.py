@@ -107,6 +107,13 @@ async def test_where_the_image_has_no_data_png_and_webp_are_transparent_and_jpeg
     assert (tile[:100, :150] > 250).all()
 
 
+async def test_each_job_shows_its_own(client: httpx.AsyncClient, job: Job, jobs: JobStore, store: Store) -> None:
+    other = published_job(jobs, store, labels=1 - labels_of() % 2)
+    tiles = [await client.get(f"/jobs/{j.id}/mask_files/{LAST}/4_3.png") for j in (job, other)]
+    first, second = (np.asarray(picture(tile).convert("RGBA")) for tile in tiles)
+    assert (first[..., 1] != second[..., 1]).all()
+
+
 # -- while the job runs
 
 
