@@ -122,12 +122,10 @@ def test_an_upload_goes_on_through_connections_that_are_cut(
     assert sent(served, job) == image.read_bytes()
 
 
-def test_an_upload_outlasts_a_service_that_is_started_again(
-    build: Build, settings: Settings, store: Store, image: Path
-) -> None:
+def test_an_upload_outlasts_a_service_that_is_started_again(settings: Settings, store: Store, image: Path) -> None:
     with serving(settings) as served:
         port, killed = served.port, threading.Event()
-        client = build(served.url, piece_bytes=MIB // 2)
+        client = Client(served.url, piece_bytes=MIB // 2)
 
         def kill_in_the_middle(there: int, total: int) -> None:
             if there > total // 2 and not killed.is_set():
@@ -144,6 +142,7 @@ def test_an_upload_outlasts_a_service_that_is_started_again(
     with serving(settings, port=port):
         sending.join(30)
         assert store.image_source(jobs[0].image_id).read_bytes() == image.read_bytes()
+        client.close()
 
 
 def test_an_upload_goes_on_in_another_process(build: Build, served: Served, image: Path, cache: Path) -> None:

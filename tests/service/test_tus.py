@@ -27,7 +27,7 @@ from gigamask.settings import Settings
 from gigamask.store import Store, new_id
 from service import resumable, tus
 from service.app import create_app
-from tests.service.conftest import MODEL, Served, bare_app, client_of, kept_files, serving
+from tests.service.conftest import MODEL, Served, bare_app, client_of, kept_files, serving, write_model
 
 MIB = 2**20
 PIXELS = bytes(range(256)) * 4000
@@ -375,6 +375,15 @@ async def test_a_named_origin_may_upload_and_every_other_page_may_not() -> None:
 # -- behind a real socket
 
 
+@pytest.fixture(scope="module")
+def served(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One for all of these tests."""
+    folder = tmp_path_factory.mktemp("tus")
+    write_model(folder / "models")
+    with serving(Settings(store=folder / "store", models=(folder / "models",), redis_url=redis_url)) as served:
+        yield served
+
+
 def eventually(what: Callable[[], object], within_s: float = 10) -> None:
     until = time.monotonic() + within_s
     while not what():
@@ -481,7 +490,7 @@ def test_giving_up_stops_who_is_sending(served: Served) -> None:
         link.sendall(bytes(MIB + 5))
         assert httpx.delete(url, headers=TUS, timeout=10).status_code == 204
     assert httpx.head(url, headers=TUS).status_code == 404
-    eventually(lambda: not list((served.store.root / "uploads").iterdir()))
+    eventually(lambda: not served.store.upload(url.rsplit("/", 1)[1]).exists())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
