@@ -86,7 +86,7 @@ def describe(image: DatasetWriter, result: Result, legend: Legend) -> None:
 
 def place(image: DatasetWriter, georeference: Georeference | None) -> None:
     """No CRS without a transform: it would put the image somewhere it is not."""
-    from affine import Affine
+    from rasterio import Affine
 
     if georeference is None or georeference.transform is None:
         return
