@@ -22,6 +22,8 @@ let result = null;
 let opened = null; // the id of the job that `result` shows
 
 function tellFeed(state) {
+  const before = byId("feed-state").dataset.state;
+  if (before === "offline" && state !== "offline" && !result) submission.refreshModels();
   byId("feed-state").dataset.state = state;
   setText(byId("feed-state"), FEED_WORDS[state]);
 }

@@ -21,8 +21,9 @@ export class ModelChoice {
   async refresh() {
     try {
       const { models, broken } = await readModels();
-      const before = this.chosen ?? localStorage.getItem(KEY) ?? models[0]?.name;
-      this.#place.replaceChildren(...models.map((model) => option(model, model.name === before)), ...broken.map(brokenOne));
+      const before = this.chosen ?? localStorage.getItem(KEY);
+      const chosen = models.some((model) => model.name === before) ? before : models[0]?.name;
+      this.#place.replaceChildren(...models.map((model) => option(model, model.name === chosen)), ...broken.map(brokenOne));
       if (!models.length) this.#place.prepend(element("p", { className: "muted", textContent: "There is no model here yet." }));
     } catch (problem) {
       showProblem(this.#place, problem);

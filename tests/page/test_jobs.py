@@ -124,8 +124,8 @@ def test_an_upload_goes_on_after_a_reload_when_the_file_is_chosen_again(
     assert [path.read_bytes() for path in size] == [slide.read_bytes()]
 
 
-def test_an_upload_goes_on_by_itself_when_the_service_was_killed(
-    page: Page, service: Service, slide: Path, watch: Watch
+def test_upload_and_stream_go_on_by_themselves_when_the_service_was_killed(
+    page: Page, service: Service, slide: Path, job: Job, watch: Watch
 ) -> None:
     watch.expected += ["ERR_", "Failed to load", "503"]
     throttle(page)
@@ -140,6 +140,9 @@ def test_an_upload_goes_on_by_itself_when_the_service_was_killed(
     throttle(page, -1)
     until(lambda: page.locator("#uploads .upload").count() == 0, "the upload did not go on", 60)
     assert len(jobs_of(service, slide.name)) == before + 1
+    expect(page.locator("#feed-state")).to_have_text("Live")
+    streams = [r.all_headers() for r in watch.requests if r.url.endswith("/events")]
+    assert "last-event-id" in streams[-1], "the stream was not taken up where it was"
     offsets = [int(r.headers["upload-offset"]) for r in watch.requests if r.method == "PATCH"]
     assert offsets[-1] > 0, offsets
 
@@ -168,6 +171,19 @@ def test_what_is_refused_is_told_where_it_was_asked(page: Page, service: Service
     page.get_by_label("Pixel size", exact=True).fill("7")
     page.get_by_role("button", name="Segment", exact=True).click()
     expect(page.locator("#submission-problem code")).to_have_text("invalid_option")
+
+
+def test_a_service_that_does_not_answer_is_told_and_found_again(page: Page, watch: Watch) -> None:
+    watch.expected.append("ERR_FAILED|ERR_INTERNET")
+    for path in ("**/jobs", "**/models", "**/events"):
+        page.route(path, lambda route: route.abort())
+    page.reload()
+    expect(page.locator("#queue-problem")).to_contain_text("The service does not answer")
+    expect(page.locator("#models")).to_contain_text("unreachable")
+    expect(page.locator("#feed-state")).to_have_text("No connection")
+    page.unroute_all()
+    expect(page.locator("#models")).to_contain_text("threshold")
+    expect(page.locator("#queue-problem")).to_be_empty()
 
 
 def test_files_are_dropped_on_the_page(page: Page) -> None:
