@@ -5,7 +5,7 @@ FROM python:3.11-slim-bookworm AS requirements
 WORKDIR /build
 COPY pyproject.toml docker/list_requirements.py ./
 RUN python list_requirements.py pyproject.toml \
-      --without imagecodecs \
+      --without onnx \
       --without onnxruntime \
       --without openslide-bin \
       --without openslide-python \

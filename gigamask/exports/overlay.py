@@ -21,10 +21,10 @@ MAX_SIDE_PX = 2048
 
 def write_overlay(result: Result, target: Path, options: ExportOptions, _progress: Progress) -> None:
     """A PNG of the finest level whose longer side is at most MAX_SIDE_PX, read whole."""
-    import pyvips
+    from PIL import Image
 
     pixels = overlay(result, result.legend.recolored(options.colors), MAX_SIDE_PX)
-    pyvips.Image.new_from_array(pixels).pngsave(str(target))
+    Image.fromarray(pixels).save(target, format="PNG")
 
 
 def overlay(result: Result, legend: Legend, max_side_px: int) -> NDArray[np.uint8]:

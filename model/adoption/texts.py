@@ -25,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Plain values alone; a tag that would make an object is an error. Raises BadModel."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         told = _mapping(yaml.safe_load(_text(path)), path)

