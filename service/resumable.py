@@ -21,8 +21,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from gigamask.errors import (
     ChecksumMismatch,
     UnknownUpload,
     UploadExpired,
-    UploadLocked,
     UploadTooLarge,
     UploadUnfinished,
     UploadUsed,
@@ -41,11 +40,10 @@ from gigamask.errors import (
 )
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
+from service.claims import Claim
 from service.uploads import FREE_CHECK_BYTES, safe_name, storage_errors, sync_folder
 
 CHECKSUMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
-CLAIM_S = 10.0  # how long an older writer may take to let go
-CLAIM_POLL_S = 0.05
 DISK_FULL = "the store's disk is full; what had arrived before is kept"
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -80,42 +78,6 @@ class Checksum:
 
     algorithm: str
     digest: bytes
-
-
-class Claim:
-    """The right to write to one upload, once `try_lock` was true; `close` gives it back."""
-
-    def __init__(self, folder: Path) -> None:
-        """Puts our name into the lock, which asks whoever holds it to let go. Raises UnknownUpload."""
-        self._path, self._name = folder / "lock", new_id().encode()
-        try:
-            self._fd = os.open(self._path, os.O_RDWR)
-        except FileNotFoundError as exc:
-            raise UnknownUpload(f"no upload {folder.name!r}") from exc
-        os.pwrite(self._fd, self._name, 0)
-
-    def try_lock(self) -> bool:
-        """Raises UnknownUpload where the upload was removed meanwhile, UploadLocked where a newer claim came."""
-        self.require_newest()
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        try:
-            there = os.path.samestat(os.fstat(self._fd), self._path.stat())
-        except FileNotFoundError:
-            there = False
-        if not there:
-            raise UnknownUpload(f"no upload {self._path.parent.name!r}")
-        return True
-
-    def require_newest(self) -> None:
-        """Raises UploadLocked where a newer request goes on with the upload."""
-        if os.pread(self._fd, 64, 0) != self._name:
-            raise UploadLocked("a newer request goes on with this upload")
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 class PieceWriter:
@@ -305,20 +267,6 @@ def require_whole(upload: Upload) -> None:
         raise UploadUnfinished(
             f"upload {upload.id} has {upload.offset:,} of {told} bytes", offset=upload.offset, length=upload.info.length
         )
-
-
-@contextmanager
-def locked(claim: Claim, within_s: float = CLAIM_S) -> Iterator[Claim]:
-    """Waits for an older writer to let go. Raises UploadLocked where it does not."""
-    try:
-        until = time.monotonic() + within_s
-        while not claim.try_lock():
-            if time.monotonic() > until:
-                raise UploadLocked("another request writes to this upload and does not let go")
-            time.sleep(CLAIM_POLL_S)
-        yield claim
-    finally:
-        claim.close()
 
 
 def remove_expired_uploads(store: Store, expiry_s: float) -> int:

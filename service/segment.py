@@ -28,10 +28,11 @@ from gigamask.job import Background, Job, Overlap, Resolution
 from gigamask.manifest import ModelManifest
 from gigamask.plan import REGION_SIDES_PX
 from gigamask.queue.record import require_reading
+from service.claims import locked
 from service.multipart import FILE_FIELD, FormReader, Sink
 from service.parts import Parts, PartsDep, RootPath
 from service.problems import on_queue_unavailable
-from service.resumable import ResumableUploads, locked, require_whole
+from service.resumable import ResumableUploads, require_whole
 from service.schemas import JobView, ProblemView, SegmentOptions, SegmentRequest, retry_after_s, view_job
 from service.uploads import PartialUpload
 

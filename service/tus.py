@@ -28,8 +28,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gigamask.errors import BadUpload, UploadLocked, UploadTooLarge
+from service.claims import CLAIM_POLL_S, CLAIM_S, Claim
 from service.parts import PartsDep, RootPath
-from service.resumable import CHECKSUMS, CLAIM_POLL_S, CLAIM_S, Checksum, Claim, PieceWriter, ResumableUploads, Upload
+from service.resumable import CHECKSUMS, Checksum, PieceWriter, ResumableUploads, Upload
 from service.schemas import ProblemView
 
 VERSION = "1.0.0"

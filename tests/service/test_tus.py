@@ -25,7 +25,7 @@ from gigamask.manifest import ModelShelf
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
-from service import resumable, tus
+from service import claims, resumable, tus
 from service.app import create_app
 from tests.service.conftest import MODEL, Served, bare_app, client_of, kept_files, serving, write_model
 
@@ -269,7 +269,7 @@ def test_only_what_nobody_went_on_with_is_cleaned_away(settings: Settings, store
         folder = store.upload(upload.id)
         for path in (folder, *folder.rglob("*")):
             os.utime(path, (0, 0))
-    with resumable.locked(resumable.Claim(store.upload(written_to.id))):
+    with claims.locked(claims.Claim(store.upload(written_to.id))):
         assert remove_stale_uploads(store, 100) == 0
         assert resumable.remove_expired_uploads(store, 100) == 1
     assert {path.name for path in (store.root / "uploads").iterdir()} == {fresh.id, written_to.id}
