@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench setup clean
+.PHONY: help demo test check bench docs setup clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -22,6 +22,10 @@ check: .venv/.test  ## lint, types, direction of imports
 
 bench: .venv/.test  ## speed and memory (takes long), one JSON line last
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: .venv/.test  ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 setup: .venv/.test  ## what tests and checks need, in .venv
 
