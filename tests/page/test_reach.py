@@ -115,12 +115,19 @@ def focused(page: Page) -> str:
     return name.strip()
 
 
+RING = """() => {
+  const at = document.activeElement;
+  const shown = (node) => node && getComputedStyle(node).outlineStyle !== 'none' && getComputedStyle(node).outlineWidth !== '0px';
+  return at === document.body || [at, at.nextElementSibling, at.closest('label')].some(shown);
+}"""  # noqa: E501
+
+
 def tab_to(page: Page, name: str, most: int = 60) -> None:
+    """Every stop on the way is to be seen: it, or the label that stands for it, has a ring."""
     for _ in range(most):
         page.keyboard.press("Tab")
+        assert page.evaluate(RING), f"the focus on {focused(page)!r} is not to be seen"
         if name in focused(page):
-            ring = page.evaluate("() => document.activeElement.matches(':focus-visible')")
-            assert ring, f"the focus on {name!r} is not to be seen"
             return
     raise AssertionError(f"Tab does not lead to {name!r}")
 
