@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -27,13 +27,15 @@ from gigamask.exports.building import fraction_of, sweep_folder
 from gigamask.exports.catalog import DEFAULTS, FORMATS, ExportOptions, Format, download_name, write_options
 from gigamask.job import Job
 from gigamask.legend import parse_colors
-from gigamask.pyramid.result import Result, open_result
 from gigamask.roi import parse_roi
 from service.builds import Build, Builds, Task
 from service.files import send_file
 from service.masks import PROBLEMS, JobId, attachment, published_mask
 from service.parts import Parts, PartsDep, RootPath
 from service.schemas import ProblemView
+
+if TYPE_CHECKING:
+    from gigamask.pyramid.result import Result
 
 WAIT_S = 8.0
 POLL_S = 0.1
@@ -179,6 +181,8 @@ def _listed(name: str) -> Format:
 @lru_cache(maxsize=OPEN_RESULTS)
 def _result(root: Path) -> Result:
     """A published result does not change."""
+    from gigamask.pyramid.result import open_result
+
     return open_result(root)
 
 

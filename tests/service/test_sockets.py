@@ -223,7 +223,7 @@ def test_the_url_told_is_one_that_can_be_opened(address: tuple[str, int], url: s
 
 
 def test_no_decoder_and_no_network_is_loaded() -> None:
-    heavy = ("torch", "pyvips", "onnxruntime", "tensorstore", "tifffile", "numpy")
+    heavy = ("torch", "pyvips", "onnxruntime", "tensorstore", "tifffile", "rasterio", "shapely")
     code = f"import service.server, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
