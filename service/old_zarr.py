@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gigamask.errors import NotFound
-from gigamask.exports.zarr2 import read_key
 from service.files import is_current
 from service.masks import CACHED, PROBLEMS, JobId, published_mask
 from service.parts import PartsDep
@@ -30,6 +29,8 @@ KEY_ANSWERS: dict[int | str, dict[str, Any]] = {
 )
 def read_old_key(job_id: JobId, key: str, request: Request, parts: PartsDep) -> Response:
     """OME-Zarr 0.4, for tools that read no Zarr v3; made of the stored shards when it is asked for."""
+    from gigamask.exports.zarr2 import read_key
+
     value = read_key(published_mask(job_id, parts), key)
     if value is None:
         raise NotFound(f"no key {key!r}; the root's metadata is at '.zgroup' and '.zattrs'")
