@@ -92,8 +92,8 @@ def run_script(script: str, folder: Path, port: int) -> tuple[int, str]:
         "XDG_DATA_HOME": str(folder / "data"),
     }
     shell = subprocess.Popen(
-        ["bash", "-c", script], cwd=folder, env=os.environ | changed, text=True, errors="replace", start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ["bash", "-c", script], cwd=folder, env=os.environ | changed, start_new_session=True,
+        text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
         output, _ = shell.communicate(timeout=LIMIT_S)
