@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections import defaultdict
 from itertools import count
 from typing import Any
+
+from pydantic_core import from_json
 
 from gigamask.errors import InvalidOption
 
@@ -21,8 +23,8 @@ def read_json(text: str) -> Any:
     if len(text) > MAX_TEXT:
         raise InvalidOption(f"GeoJSON has at most {MAX_TEXT:,} characters, not {len(text):,}: simplify it")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
+        return from_json(text)
+    except ValueError as exc:
         raise InvalidOption(f"the region of interest is no JSON: {exc}") from exc
 
 
@@ -43,13 +45,16 @@ def _names(features: list[Any]) -> list[str]:
     """One each: a name that comes again is numbered."""
     names: list[str] = []
     taken: set[str] = set()
+    numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(2))
     for number, feature in enumerate(features, start=1):
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
             raise InvalidOption(f"feature {number} of the region of interest is no Feature: {str(feature)[:80]}")
         properties = feature.get("properties")
         given = properties.get("name") if isinstance(properties, dict) else None
         plain = given.strip()[:180] if isinstance(given, str) and given.strip() else f"area {number}"
-        name = next(name for k in count(1) if (name := plain if k == 1 else f"{plain} ({k})") not in taken)
+        name = plain
+        while name in taken:
+            name = f"{plain} ({next(numbers[plain])})"
         names.append(name)
         taken.add(name)
     return names

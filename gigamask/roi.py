@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gigamask.crossings import count_crossings
 from gigamask.errors import InvalidOption
 from gigamask.geojson import EXPECTED, WGS84, epsg_of, named_polygons, read_json
 from gigamask.geometry import Box
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_VERTICES = 10_000
 MAX_AREAS = 1_000
+MAX_CROSSINGS = 1_000  # a ring that crosses itself so often takes a second to be made valid; one of 300 points can 15
 CELL_PX = 512
 _EXPECTED = f"a box x,y,width,height in pixels, or GeoJSON: {EXPECTED}"
 # Of a box, the pixel centres and a little more: nothing that `inside` could find lies beyond (half a pixel less this).
@@ -82,13 +84,33 @@ class Roi(_Part):
 
     @cached_property
     def geometry(self) -> Any:
-        """All areas as one valid shapely geometry, prepared for many questions. No part of what a Roi equals."""
+        """All areas as one valid shapely geometry, prepared for many questions. No part of what a Roi equals.
+
+        Raises InvalidOption where their edges cross too often.
+        """
         import shapely
 
+        _require_few_crossings(self.polygons)
         parts = [_valid_parts(polygon) for polygon in self.polygons]
         whole = shapely.union_all(np.concatenate(parts))
         shapely.prepare(whole)
         return whole
+
+
+def _require_few_crossings(polygons: tuple[Polygon, ...]) -> None:
+    """A point that a polygon comes back to counts too: GEOS takes as long for a thousand that meet in one."""
+    rings = [np.array(ring) for polygon in polygons for ring in polygon.rings]
+    edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+    crossings = sum(map(_repeated_points, polygons))
+    if crossings <= MAX_CROSSINGS:
+        crossings += count_crossings(edges, MAX_CROSSINGS)
+    if crossings > MAX_CROSSINGS:
+        raise InvalidOption(f"edges of a region of interest cross more than {MAX_CROSSINGS:,} times: simplify it")
+
+
+def _repeated_points(polygon: Polygon) -> int:
+    points = [point for ring in polygon.rings for point in ring[:-1]]
+    return len(points) - len(set(points))
 
 
 def _valid_parts(polygon: Polygon) -> Any:
@@ -210,6 +232,8 @@ def _with_points(roi: Roi, points: NDArray[np.float64]) -> Roi:
 def _require_meeting(roi: Roi, info: ImageInfo) -> None:
     if touches(roi, Box(0, 0, info.height, info.width)):
         return
+    if roi.geometry.is_empty:
+        raise InvalidOption("no pixel of the image lies in the region of interest: its polygons have no area")
     x0, y0, x1, y1 = (f"{edge:.6g}" for edge in roi.geometry.bounds)
     raise InvalidOption(
         f"no pixel of the image lies in the region of interest: it spans x {x0} to {x1} and y {y0} to {y1} in pixels, "

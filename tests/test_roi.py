@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,44 @@ def test_ten_thousand_points_are_answered_at_once_and_one_more_is_refused() -> N
         parse_roi(polygon([*ring, [1000, 1000]]))
 
 
+def tangled(kind: str) -> dict[str, Any]:
+    """Few points, whose edges meet so often that GEOS would take minutes or hours, and gigabytes."""
+    if kind == "ring":
+        return polygon((np.random.default_rng(0).random((2_000, 2)) * 900).tolist())
+    if kind == "line":
+        return polygon([[x, 5.0] for x in (np.random.default_rng(0).random(2_000) * 900)])
+    if kind == "spokes":
+        angles = np.linspace(0, 6, 3_000)
+        return polygon(
+            [p for a in angles for p in ([400.0, 400.0], [400 + 300 * math.cos(a), 400 + 300 * math.sin(a)])]
+        )
+    slats = [[[0, y], [900, y + 0.1], [900, y + 0.2]] for y in np.linspace(1, 800, 1_000)]
+    crossed = [[[y, x] for x, y in ring] for ring in slats]
+    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in slats + crossed]}
+
+
+@pytest.mark.parametrize("kind", ["ring", "line", "slats", "spokes"])
+def test_edges_that_cross_without_end_are_refused_at_once(kind: str) -> None:
+    started = time.process_time()
+    with pytest.raises(InvalidOption, match="cross more than 1,000 times: simplify it"):
+        in_pixels(tangled(kind))
+    assert time.process_time() - started < 5
+
+
+def test_many_areas_side_by_side_do_not_cross() -> None:
+    corners = [(x, y) for x in range(0, 900, 25) for y in range(0, 600, 25)]
+    cells = [[[x, y], [x + 25, y], [x + 25, y + 25], [x, y + 25]] for x, y in corners]
+    tiled = in_pixels({"type": "MultiPolygon", "coordinates": [[ring] for ring in cells]})
+    assert len(pixels_of(tiled)) == 100 * 100
+
+
+def test_features_of_one_name_are_read_in_no_time() -> None:
+    started = time.process_time()
+    with pytest.raises(InvalidOption, match="at most 1000"):
+        parse_roi({"type": "FeatureCollection", "features": [feature(polygon(SQUARE), name="a")] * 20_000})
+    assert time.process_time() - started < 5
+
+
 def test_points_in_the_images_own_crs_become_pixels_by_its_transform() -> None:
     corner = [500_000 + 10 * 100, 4_600_000 - 10 * 200]
     ring = [corner, [corner[0] + 300, corner[1]], [corner[0] + 300, corner[1] - 400], [corner[0], corner[1] - 400]]
@@ -291,5 +330,5 @@ def test_a_region_beyond_the_image_is_told_with_both_sizes() -> None:
     with pytest.raises(InvalidOption, match=r"x 5000 to 5010 and y 0 to 10 .* the image 2000 x 1000"):
         roi_in_pixels(parse_roi("5000,0,10,10"), image())
     flat = polygon([[1, 1], [5, 5], [9, 9], [1, 1]])
-    with pytest.raises(InvalidOption, match="no pixel of the image"):
+    with pytest.raises(InvalidOption, match=r"no pixel of the image .* no area"):
         roi_in_pixels(parse_roi(flat), image())
