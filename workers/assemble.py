@@ -62,7 +62,8 @@ def complete(
     """
     image, tell = ImagePyramid(image_zarr), _Tell(progress, options)
     mask, raw = MaskWriter(mask_folder(root, manifest.name), plan), region_folder(root, manifest.name, options)
-    if options.min_object_px and not raw.exists():  # killed when all was done but the renaming
+    # killed when all was done but the renaming; a late region may have left a shard there since
+    if options.min_object_px and not (raw / "0" / "zarr.json").is_file():
         remove_raw(root)
         return ngff.areas_px(ngff.read_attributes(mask.root))
     mask.create()

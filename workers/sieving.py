@@ -28,16 +28,26 @@ _REMOVED = f"{RAW}.removed"
 def sieve_mask(
     raw: Path, mask: MaskWriter, min_object_px: int, progress: Callable[[float], None] = lambda fraction: None
 ) -> dict[int, int]:
-    """raw: the folder that regions wrote into. label -> pixels of level 0 of what is written. progress: in [0, 1]."""
+    """raw: the folder that regions wrote into. label -> pixels of level 0 of what is written. progress: in [0, 1].
+
+    Raises FileNotFoundError where another worker, who took this work over, has ended it and removed `raw`.
+    """
     labels, areas = LevelReader(raw / "0"), Counter[int]()
     for region in mask.plan.regions():
         found = _sieve_region(labels, region, mask.plan.shape, min_object_px)
+        _require_whole(raw)
         if (found != NO_DATA).any():
             mask.write_region(region, found)
         counts = np.bincount(found.ravel(), minlength=NO_DATA + 1)
         areas.update({label: int(count) for label, count in enumerate(counts) if count})
         progress((region.index + 1) / mask.plan.region_count)
     return dict(areas)
+
+
+def _require_whole(raw: Path) -> None:
+    """What is missing reads as no data: raw labels go by one rename, so what was read is right if they are there."""
+    if not raw.exists():
+        raise FileNotFoundError(f"{raw} was removed while small objects were taken from it")
 
 
 def _sieve_region(labels: LevelReader, region: Region, shape: tuple[int, int], min_object_px: int) -> Pixels:

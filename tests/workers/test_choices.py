@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from gigamask.geometry import Box
 from gigamask.image_info import ReadOptions
 from gigamask.job import Job, JobOptions, Overlap, RegionOutcomes, Stage, State
-from gigamask.manifest import NO_DATA, PixelSize
+from gigamask.manifest import NO_DATA, PixelSize, read_manifest
+from gigamask.plan import plan_job
 from gigamask.pyramid import ngff
 from gigamask.pyramid.image import ImagePyramid
-from gigamask.pyramid.mask import mask_folder, read_mask
+from gigamask.pyramid.mask import MaskWriter, mask_folder, read_mask
 from gigamask.pyramid.probabilities import ProbabilityPyramid, probability_folder
 from gigamask.queue.job_store import JobStore
 from gigamask.roi import Roi, inside, parse_roi
@@ -30,6 +31,7 @@ from tests.pictures import tree, write_image
 from workers import assemble, sieving
 from workers.local import Progress, SegmentReport, segment_image
 from workers.loop import run_worker
+from workers.sieving import remove_raw
 
 Pixels = NDArray[np.uint8]
 
@@ -205,6 +207,27 @@ def test_killed_while_raw_labels_are_removed_it_goes_on_to_the_same_bytes(
     report = segment(source, model, tmp_path / "out.zarr", options())
     assert tree(tmp_path / "out.zarr") == undisturbed[0]
     assert report.areas_px == undisturbed[1].areas_px
+
+
+def test_who_lost_the_assembly_to_another_writes_nothing_from_labels_that_are_gone(
+    source: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was paused, and wakes between another's removal of the raw labels and its publication."""
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(assemble, "remove_raw", _die)
+        segment(source, model, tmp_path / "out.zarr", options())
+    root = partial(tmp_path / "out.zarr")
+    mask, before = mask_folder(root, "scored"), tree(mask_folder(root, "scored"))
+    plan = plan_job(ImagePyramid(root).info, read_manifest(model), options())
+
+    def end_meanwhile(labels: Pixels, min_object_px: int, core: Box) -> Pixels:
+        remove_raw(root)
+        return sieve(labels, min_object_px, core)
+
+    monkeypatch.setattr(sieving, "sieve", end_meanwhile)
+    with pytest.raises(FileNotFoundError, match="removed while"):
+        sieving.sieve_mask(root / "raw" / "scored", MaskWriter(mask, plan), MIN_OBJECT_PX)
+    assert tree(mask) == before
 
 
 def _die(*_: object) -> None:
