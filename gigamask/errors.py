@@ -25,6 +25,7 @@ GigamaskError
 │   └── UploadUsed           409 upload_used           the upload has become an image already
 ├── RegionFailed             500 region_failed         a region used up its attempts
 ├── ExportFailed             500 export_failed         a file of a result could not be made
+├── Busy                     503 busy                  as much is under way as this process takes on
 └── QueueUnavailable         503 queue_unavailable     Redis does not answer
 
 A client is shown `code` and the message; whatever is not in this tree is shown as `internal` and nothing more.
@@ -144,6 +145,10 @@ class RegionFailed(GigamaskError):
 
 class ExportFailed(GigamaskError):
     code, status, title = "export_failed", 500, "A file of a result could not be made"
+
+
+class Busy(GigamaskError):
+    code, status, title = "busy", 503, "Too much is under way; try again"
 
 
 class QueueUnavailable(GigamaskError):

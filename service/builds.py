@@ -10,11 +10,13 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gigamask.errors import (
+    Busy,
     Conflict,
     ExportFailed,
     GigamaskError,
@@ -42,7 +44,7 @@ class Task:
     memory_bytes: int
 
     def command(self) -> list[str]:
-        asked = [str(self.root), self.name, str(self.target), "--options", self.options]
+        asked = [str(self.root), self.name, str(self.target), "--options", "-"]
         bounds = ["--memory-bytes", str(self.memory_bytes), "--parent", str(os.getpid())]
         return [sys.executable, "-m", "gigamask.exports", *asked, *bounds]
 
@@ -68,12 +70,13 @@ class Build:
     def _run_child(self) -> GigamaskError | None:
         """The child dies with this thread, which waits for it."""
         with subprocess.Popen(
-            self.task.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_surroundings()
+            self.task.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_surroundings()
         ) as child:
             watch = threading.Timer(LONGEST_S, child.kill)
             watch.daemon = True
             watch.start()
             try:
+                _tell_options(child, self.task.options)
                 last = self._listen(child)
             finally:
                 watch.cancel()
@@ -115,7 +118,7 @@ class Builds:
         return None if build is None or build.ended.is_set() else build
 
     def begin(self, task: Task) -> Build:
-        """The build of that target, begun now unless it was. Raises Conflict where too many wait."""
+        """The build of that target, begun now unless it was. Raises Busy where too many wait."""
         with self._lock:
             self._drop_ended()
             build = self._held.get(task.target)
@@ -124,7 +127,7 @@ class Builds:
             if len(self._held) >= MAX_HELD:
                 self._drop_failed()
             if len(self._held) >= MAX_HELD:
-                raise Conflict(f"{MAX_HELD} files are being made or wait for it; ask again later")
+                raise Busy(f"{MAX_HELD} files are being made or wait for it; ask again later")
             build = self._held[task.target] = Build(task)
         threading.Thread(target=build.run, args=(self._turn,), name=task.name, daemon=True).start()
         return build
@@ -136,6 +139,13 @@ class Builds:
     def _drop_failed(self) -> None:
         for target in [t for t, build in self._held.items() if build.ended.is_set()]:
             del self._held[target]
+
+
+def _tell_options(child: subprocess.Popen[bytes], options: str) -> None:
+    """By a pipe: an argument has at most 128 KiB (Linux), and a region of interest may have more."""
+    assert child.stdin is not None
+    with suppress(BrokenPipeError), child.stdin:  # it ended before it read them, and is asked why below
+        child.stdin.write(options.encode())
 
 
 def _surroundings() -> dict[str, str]:

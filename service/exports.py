@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -25,12 +25,11 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from gigamask.errors import Conflict, NotFound
 from gigamask.exports.building import fraction_of, sweep_folder
 from gigamask.exports.catalog import DEFAULTS, FORMATS, ExportOptions, Format, download_name, write_options
-from gigamask.job import Job
 from gigamask.legend import parse_colors
 from gigamask.roi import parse_roi
 from service.builds import Build, Builds, Task
 from service.files import send_file
-from service.masks import PROBLEMS, JobId, attachment, published_mask
+from service.masks import PROBLEMS, JobId, attachment, base_name, published_mask
 from service.parts import Parts, PartsDep, RootPath
 from service.schemas import ProblemView
 
@@ -127,6 +126,7 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     304: {"description": "Not changed (If-None-Match)."},
     416: {"model": ProblemView, "description": "The range is outside the file."},
     500: {"model": ProblemView, "description": "It could not be made; asked again, it is tried again."},
+    503: {"model": ProblemView, "description": "As many files are being made, or wait, as may."},
     507: {"model": ProblemView, "description": "There is no space for it."},
 }
 
@@ -266,17 +266,13 @@ async def _wait(build: Build) -> None:
 
 
 def _answer(request: Request, entry: Format, task: Task, build: Build | None, parts: Parts) -> Response:
-    if not task.target.is_file():
-        view = BuildingView(name=entry.name, fraction=_fraction(task.target, build) or 0.0)
-        headers = {"Retry-After": str(RETRY_AFTER_S), "Cache-Control": "no-store"}
-        return JSONResponse(view.model_dump(), 202, headers)
-    job_id = task.target.parent.parent.name
-    name = download_name(_base_name(parts.jobs.get(job_id)), entry)
-    return send_file(request, task.target, FILE_CACHED | {"Content-Disposition": attachment(name)}, entry.media_type)
-
-
-def _base_name(job: Job) -> str:
-    return f"{PurePosixPath(job.file_name).stem}-{job.model}"
+    name = download_name(base_name(task.target.parent.parent.name, parts), entry)
+    with suppress(FileNotFoundError):  # not there yet, or gone again to make room
+        headers = FILE_CACHED | {"Content-Disposition": attachment(name)}
+        return send_file(request, task.target, headers, entry.media_type)
+    view = BuildingView(name=entry.name, fraction=_fraction(task.target, build) or 0.0)
+    headers = {"Retry-After": str(RETRY_AFTER_S), "Cache-Control": "no-store"}
+    return JSONResponse(view.model_dump(), 202, headers)
 
 
 def _fraction(target: Path, build: Build | None) -> float | None:

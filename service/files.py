@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from fastapi import Request, Response
@@ -64,8 +65,23 @@ def is_current(if_none_match: str | None, etag: str) -> bool:
 
 
 def send_file(request: Request, path: Path, headers: dict[str, str], media_type: str) -> Response:
-    """Blocking. Raises OSError where the file is gone, HTTPException(416)."""
-    found = path.stat()
+    """Blocking. Raises OSError where the file is gone, HTTPException(416).
+
+    What is sent is the file whose ETag is told, also where another takes its name, or it loses it, meanwhile.
+    """
+    stream = path.open("rb", buffering=0)
+    try:
+        answer = _answer(request, stream, headers, media_type)
+    except BaseException:
+        stream.close()
+        raise
+    if not isinstance(answer, StreamingResponse):
+        stream.close()
+    return answer
+
+
+def _answer(request: Request, stream: FileIO, headers: dict[str, str], media_type: str) -> Response:
+    found = os.fstat(stream.fileno())
     etag = etag_of(found)
     headers = headers | {"ETag": etag, "Accept-Ranges": "bytes"}
     if is_current(request.headers.get("if-none-match"), etag):
@@ -77,25 +93,25 @@ def send_file(request: Request, path: Path, headers: dict[str, str], media_type:
     span = parse_range(wanted, found.st_size)
     if span:
         headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{found.st_size}"
-    return _send_span(path, span or whole, 206 if span else 200, headers, media_type)
+    return _send_span(stream, span or whole, 206 if span else 200, headers, media_type)
 
 
-def _send_span(path: Path, span: Span, status: int, headers: dict[str, str], media_type: str) -> Response:
+def _send_span(stream: FileIO, span: Span, status: int, headers: dict[str, str], media_type: str) -> Response:
     """A small span is read at once, where the request already has a thread."""
     if span.length <= BLOCK_BYTES:
-        return Response(b"".join(read_span(path, span)), status, headers, media_type)
+        return Response(b"".join(read_span(stream, span)), status, headers, media_type)
     headers = headers | {"Content-Length": str(span.length)}
-    return StreamingResponse(read_span(path, span), status, headers, media_type)
+    return StreamingResponse(read_span(stream, span), status, headers, media_type)
 
 
-def read_span(path: Path, span: Span) -> Iterator[bytes]:
-    """Blocks of at most 1 MiB. Raises EOFError where the file is shorter, so that the answer is cut and not padded."""
+def read_span(stream: FileIO, span: Span) -> Iterator[bytes]:
+    """Blocks of at most 1 MiB; then closed. Raises EOFError where it is shorter: the answer is cut and not padded."""
     left = span.length
-    with path.open("rb", buffering=0) as stream:
+    with stream:
         stream.seek(span.start)
         while left > 0:
             block = stream.read(min(left, BLOCK_BYTES))
             if not block:
-                raise EOFError(f"{path.name} ended {left} bytes early")
+                raise EOFError(f"{stream.name!r} ended {left} bytes early")
             left -= len(block)
             yield block

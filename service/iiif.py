@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
@@ -25,7 +26,8 @@ BAD: Answers = {400: {"model": ProblemView, "description": "No picture of level 
 
 @router.get("/jobs/{job_id}/iiif/{layer}", summary="Leads to info.json", status_code=303, response_class=Response)
 async def lead_to_information(job_id: JobId, layer: LayerName, root_path: RootPath) -> Response:
-    return Response(status_code=303, headers={"Location": f"{root_path}/jobs/{job_id}/iiif/{layer}/info.json"})
+    path = quote(f"/jobs/{job_id}/iiif/{layer}/info.json")  # neither was looked at yet
+    return Response(status_code=303, headers={"Location": f"{root_path}{path}"})
 
 
 @router.head("/jobs/{job_id}/iiif/{layer}/info.json", include_in_schema=False)

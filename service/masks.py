@@ -16,8 +16,8 @@ from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 
 from gigamask.errors import Conflict, NotFound
-from gigamask.job import Job
 from gigamask.pyramid.ozx import ozx_stream
+from gigamask.queue.record import read_record
 from service.files import send_file
 from service.parts import Parts, PartsDep
 from service.schemas import ProblemView
@@ -70,7 +70,7 @@ def read_ozx(job_id: JobId, request: Request, parts: PartsDep) -> Response:
     """The OME-Zarr, stored without further compression in a ZIP64 that is made while it is sent."""
     root = published_mask(job_id, parts)
     stream = ozx_stream(root)
-    name = attachment(ozx_name(parts.jobs.get(job_id)))
+    name = attachment(f"{base_name(job_id, parts)}.ozx")
     headers = CACHED | {"Content-Disposition": name, "Content-Length": str(len(stream))}
     blocks: Iterator[bytes] = iter(()) if request.method == "HEAD" else stream
     return StreamingResponse(blocks, headers=headers, media_type="application/zip")
@@ -98,8 +98,10 @@ def find_key(root: Path, key: str) -> Path:
     raise NotFound(f"no key {key!r}; the root's metadata is at 'zarr.json'")
 
 
-def ozx_name(job: Job) -> str:
-    return f"{PurePosixPath(job.file_name).stem}-{job.model}.ozx"
+def base_name(job_id: str, parts: Parts) -> str:
+    """`slide-model`: what a file of a published result is called. Asks Redis only where there is no record."""
+    job = read_record(parts.store.job_record(job_id)) or parts.jobs.get(job_id)
+    return f"{PurePosixPath(job.file_name).stem}-{job.model}"
 
 
 def attachment(name: str) -> str:

@@ -9,7 +9,6 @@ so that memory stays flat and a slow disk slows the sender, not the service.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -20,6 +19,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 
@@ -271,8 +271,9 @@ def check_options(options: SegmentOptions, model: ModelManifest) -> None:
 
 
 def _parse_json(body: bytes, where: str) -> Any:
+    """Refuses also lone surrogates, which nothing could write down again, and what is nested too deeply."""
     try:
-        return json.loads(body)
+        return from_json(body)
     except ValueError as exc:
         raise RequestValidationError([{"loc": (where,), "msg": "not JSON", "type": "json_invalid"}]) from exc
 

@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _build(asked: argparse.Namespace, say: Say) -> dict[str, Any]:
-    options = read_options(asked.options)
+    options = read_options(sys.stdin.read() if asked.options == "-" else asked.options)
     with hold(asked.target) as tell:
         if tell is None:
             return {"elsewhere": True}
@@ -93,7 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("root", type=Path, help="the result's OME-Zarr")
     parser.add_argument("name", help="a format's name")
     parser.add_argument("target", type=Path, help="the file to write, unless it is there")
-    parser.add_argument("--options", default="{}", help="JSON, as gigamask.exports.catalog.write_options")
+    parser.add_argument("--options", default="{}", help="JSON, as gigamask.exports.catalog.write_options; -: on stdin")
     parser.add_argument("--memory-bytes", type=int, help="data memory that this process may take")
     parser.add_argument("--parent", type=int, help="process with which this one dies")
     return parser.parse_args()

@@ -44,10 +44,13 @@ class Cache(Generic[Value]):
 
     def put(self, key: Hashable, value: Value) -> None:
         """A value that alone is over the bound is not kept."""
+        weight = self._weigh(value)
         with self._lock:
             self._drop(key)
+            if weight > self._bound:  # and drives nothing else out
+                return
             self._values[key] = value
-            self._weight += self._weigh(value)
+            self._weight += weight
             while self._weight > self._bound:
                 self._drop(next(iter(self._values)))
 

@@ -16,25 +16,30 @@ import psutil
 import pytest
 import rasterio
 import zarr
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 
-from gigamask.errors import Conflict, ExportFailed, InsufficientStorage
+from gigamask.errors import Busy, ExportFailed, InsufficientStorage
 from gigamask.exports.building import fraction_of, hold
-from gigamask.exports.catalog import FORMATS
+from gigamask.exports.catalog import DEFAULTS, FORMATS, write_options
 from gigamask.geometry import Box, level_shape
 from gigamask.job import Job, JobOptions
-from gigamask.manifest import NO_DATA
+from gigamask.manifest import NO_DATA, ModelShelf
 from gigamask.pyramid.result import open_result
+from gigamask.queue.connection import Connection
 from gigamask.queue.job_store import JobStore
+from gigamask.settings import Settings
 from gigamask.store import Store, new_id
 from service import builds as making
 from service import exports
+from service.app import create_app
 from service.builds import Build, Builds, Task
+from service.files import send_file
 from service.parts import Parts
 from tests.exports.results_for_tests import NAMES, blobs, make_result
-from tests.service.conftest import MODEL, Served, publish_job
+from tests.service.conftest import MODEL, Served, client_of, publish_job
 
 NAME = "patches"
 SHAPE = (700, 1100)
@@ -304,8 +309,40 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     held = Builds()
     for number in range(3):
         held.begin(sleeping_task(tmp_path, number, monkeypatch))
-    with pytest.raises(Conflict, match="ask again later"):
+    with pytest.raises(Busy, match="ask again later"):
         held.begin(sleeping_task(tmp_path, 3, monkeypatch))
+
+
+def test_options_may_be_longer_than_an_argument(made_once: Path, tmp_path: Path) -> None:
+    """Linux takes 128 KiB for one; regions of interest are long."""
+    target, options = tmp_path / "statistics.csv", write_options(DEFAULTS) + " " * 200_000
+    build = Builds().begin(Task(made_once, "statistics.csv", target, options, 10**9))
+    assert build.ended.wait(30)
+    assert (build.problem, target.is_file()) == (None, True)
+
+
+async def test_a_file_that_lies_there_needs_no_redis(
+    settings: Settings, client: httpx.AsyncClient, job: Job, store: Store
+) -> None:
+    here = await client.get(url(job, "statistics.csv"))
+    away = JobStore(Connection("unix:///absent/redis.sock"), store, settings)
+    async with client_of(create_app(settings, store, away, ModelShelf(settings.models))) as alone:
+        again = await alone.get(url(job, "statistics.csv"))
+        streamed = await alone.get(f"/jobs/{job.id}/mask.ozx")
+    assert (again.status_code, again.content, streamed.status_code) == (200, here.content, 200)
+    assert again.headers["Content-Disposition"] == here.headers["Content-Disposition"]
+
+
+async def test_a_file_that_goes_while_it_is_sent_is_sent_to_its_end(tmp_path: Path) -> None:
+    """As when room is made for another: what was told of its length and version stays true."""
+    target, whole = tmp_path / "mask.tif", bytes(range(256)) * 2**14
+    target.write_bytes(whole)
+    request = Request({"type": "http", "method": "GET", "headers": []})
+    answer = send_file(request, target, {}, "application/zip")
+    target.unlink()
+    target.write_bytes(b"another")
+    assert isinstance(answer, StreamingResponse)
+    assert b"".join([block async for block in answer.body_iterator if isinstance(block, bytes)]) == whole
 
 
 BEGIN = """

@@ -353,8 +353,21 @@ async def test_what_json_may_ask_for(client: httpx.AsyncClient, store: Store) ->
         body = b'{"image": "%s", "model": "%s", "options": %s}' % (image.encode(), MODEL.encode(), options)
         answer = await client.post("/segment", content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), options
-    answer = await client.post("/segment", content=b"{", headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    surrogate = b'{"image": "%s", "model": "%s", "options": {"roi": {"type": "\\ud800"}}}' % (
+        image.encode(),
+        MODEL.encode(),
+    )
+    for body in (b"{", b"[" * 500_000, surrogate):
+        answer = await client.post("/segment", content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), body[:80]
+
+
+async def test_a_name_that_nothing_can_write_down_is_refused(client: httpx.AsyncClient) -> None:
+    """Half a surrogate pair is valid JSON and no valid text."""
+    geometry = b'{"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9]]]}'
+    roi = b'{"type": "Feature", "properties": {"name": "\\ud800"}, "geometry": %s}' % geometry
+    answer = await post(client, WITH_MODEL, ("roi", None, roi), FILE)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
 
 
 async def test_how_an_image_was_read_cannot_be_changed_later(client: httpx.AsyncClient, store: Store) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI, Request
 
+from gigamask.errors import Busy
 from gigamask.geometry import level_shape
 from gigamask.job import Job, JobOptions, Problem
 from gigamask.manifest import ModelShelf
@@ -16,8 +19,9 @@ from gigamask.queue.connection import Connection
 from gigamask.queue.job_store import JobStore
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
+from service import drawing as module_of_drawing
 from service.app import create_app
-from service.drawing import Drawing
+from service.drawing import Drawing, Picture
 from tests.service.conftest import MODEL, client_of
 from tests.service.looking import SHAPE, colors_of, labels_of, level_of, picture, pixels_of, published_job, run_job
 
@@ -274,6 +278,42 @@ async def test_what_is_kept_stays_within_the_setting(
     assert drawing.kept_bytes > 20_000
 
 
+async def test_what_is_kept_weighs_the_same_however_long_its_words_are() -> None:
+    """The same tile may be asked for with kilobytes of colours, in thousands of ways."""
+    drawing = Drawing(2**20, threads=1)
+    request = Request({"type": "http", "method": "GET", "headers": []})
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            await drawing.answer(request, ("mask", "1," * 4000 + str(number)), lambda: Picture(b"", "image/png"))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * drawing.kept_bytes
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_pictures_that_wait_are_bounded(
+    client: httpx.AsyncClient, app: FastAPI, job: Job, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    monkeypatch.setattr(module_of_drawing, "MOST_WAITING", {False: 3, True: 3})
+    go_on, drawing = threading.Event(), app.state.tiles.drawing
+    request = Request({"type": "http", "method": "GET", "headers": []})
+
+    def draw() -> Picture:
+        go_on.wait(10)
+        return Picture(b"", "image/png")
+
+    waiting = [asyncio.create_task(drawing.answer(request, key, draw, large)) for key in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await drawing.answer(request, "another", draw, large)
+    same = asyncio.create_task(drawing.answer(request, 1, draw, large))
+    go_on.set()
+    assert [answer.status_code for answer in await asyncio.gather(*waiting, same)] == [200] * 4
+    assert (await drawing.answer(request, "another", draw, large)).status_code == 200
+
+
 # -- what makes no sense
 
 
@@ -330,6 +370,8 @@ async def test_iiif_leads_from_the_image_to_its_tiles(client: httpx.AsyncClient,
     labels = level_of(labels_of(), 1)
     tile = await client.get(f"{told['id']}/1024,0,776,1024/388,512/0/default.png")
     np.testing.assert_array_equal(np.asarray(picture(tile).convert("RGBA")), colors_of(labels[:512, 512:]))
+    hostile = await client.get("/jobs/a%0d%0aX-Evil:%201/iiif/%E2%82%AC", follow_redirects=False)
+    assert hostile.headers["Location"] == "/jobs/a%0D%0AX-Evil%3A%201/iiif/%E2%82%AC/info.json"
     linked = await client.get(base.headers["Location"], headers={"Accept": "application/ld+json"})
     assert linked.headers["Content-Type"].startswith('application/ld+json;profile="http://iiif.io/api/image/3/')
 

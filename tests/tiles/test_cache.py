@@ -35,6 +35,13 @@ def test_what_is_heavier_than_the_bound_is_not_kept() -> None:
     assert (cache.get("a"), cache.weight) == (None, 0)
 
 
+def test_what_is_heavier_than_the_bound_drives_nothing_else_out() -> None:
+    cache: Cache[bytes] = Cache(10, len)
+    cache.put("small", b"1234")
+    cache.put("large", b"12345678901")
+    assert (cache.get("small"), cache.get("large"), cache.weight) == (b"1234", None, 4)
+
+
 def test_many_who_want_the_same_at_once_make_it_once() -> None:
     cache: Cache[int] = Cache(5)
     made = []
