@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_VERTICES = 10_000
 MAX_AREAS = 1_000
 MAX_CROSSINGS = 1_000  # a ring that crosses itself so often takes a second to be made valid; one of 300 points can 15
+MAX_TOLD_VERTICES = 100
 CELL_PX = 512
 _EXPECTED = f"a box x,y,width,height in pixels, or GeoJSON: {EXPECTED}"
 # Of a box, the pixel centres and a little more: nothing that `inside` could find lies beyond (half a pixel less this).
@@ -162,6 +163,17 @@ def _checked(found: dict[str, Any]) -> Roi:
         place = ".".join(map(str, wrong["loc"]))
         got = f", got {str(wrong['input'])[:80]}" if wrong["type"] != "value_error" else ""
         raise InvalidOption(f"region of interest{place and f', {place}'}: {wrong['msg']}{got}") from exc
+
+
+def abridged(roi: Roi) -> Roi:
+    """What lists of jobs show: the same, or the rectangle around it where it has over MAX_TOLD_VERTICES points."""
+    points = [point for polygon in roi.polygons for ring in polygon.rings for point in ring]
+    if len(points) <= MAX_TOLD_VERTICES:
+        return roi
+    (x0, y0), (x1, y1) = (tuple(map(edge, zip(*points, strict=True))) for edge in (min, max))
+    around = Polygon(rings=(((x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)),))
+    named = roi.areas[0].name if len(roi.areas) == 1 else f"around {len(roi.areas)} areas"
+    return Roi(areas=(Area(name=named, polygons=(around,)),), frame=roi.frame, epsg=roi.epsg)
 
 
 def roi_in_pixels(roi: Roi, info: ImageInfo) -> Roi:

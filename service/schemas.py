@@ -23,6 +23,7 @@ from gigamask.job import (
     State,
 )
 from gigamask.manifest import NO_DATA, LabelClass, ModelManifest, PixelSize
+from gigamask.queue.record import abridge
 from gigamask.roi import parse_roi
 from gigamask.sieve import LARGEST_MIN_OBJECT_PX
 
@@ -115,7 +116,7 @@ class JobView(BaseModel):
 
     eta_s: seconds until the last region; null while it cannot be told. no_data_px: pixels without data in the image.
     scale: pixels along one as the model sees it. selection: which tiles are run; null where all are, or before it is
-    known.
+    known. options: of a `roi` with over 100 points, the rectangle around it; the result's metadata has the whole.
     image: null until the file has been read. image_id: to segment the same image again without a second upload.
     links: `self`, `events`; `image_dzi`, `regions` and, unless the job failed, `mask_dzi` once the image has been read,
     as far as it can be looked at; once the job has succeeded also `mask`, the root of the result's OME-Zarr, `ozx`,
@@ -193,7 +194,7 @@ class ProblemView(BaseModel):
 
 def view_job(job: Job, model: ModelManifest | None, root_path: str, now: datetime | None = None) -> JobView:
     """model: None where the job's model is no longer here; its classes then go by their numbers."""
-    now = now or datetime.now(UTC)
+    now, job = now or datetime.now(UTC), abridge(job)
     return JobView(
         id=job.id,
         state=job.state,

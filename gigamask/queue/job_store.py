@@ -18,7 +18,7 @@ from gigamask.plan import region_grid
 from gigamask.pyramid.ngff import read_attributes
 from gigamask.queue import keys, scripts
 from gigamask.queue.connection import Connection, Word
-from gigamask.queue.record import read_hash, read_record, to_hash, write_record
+from gigamask.queue.record import ROI, read_hash, read_record, to_hash, write_record
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
 
@@ -50,8 +50,11 @@ class JobStore:
         return job
 
     def list(self, limit: int = 100, offset: int = 0) -> Sequence[Job]:
-        """The newest first, without the first `offset`; a job that cannot be read is left out."""
-        words: list[Word] = [offset, offset + limit - 1, keys.JOB_PREFIX]
+        """The newest first, without the first `offset`; a job that cannot be read is left out.
+
+        Of a large region of interest they have the rectangle around it (gigamask.roi.abridged).
+        """
+        words: list[Word] = [offset, offset + limit - 1, keys.JOB_PREFIX, ROI]
         hashes = self._connection.run(scripts.LIST, [keys.JOBS], words)
         found = [read_hash(dict(zip(flat[::2], flat[1::2], strict=True))) for flat in hashes]
         return [job for job in found if job is not None]

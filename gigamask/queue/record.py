@@ -1,6 +1,7 @@
 """A job as a Redis hash (live) and as `job.json` beside its data (kept); how an image was read, as its `read.json`.
 
 The hash: `fixed` holds what submit knew, as JSON; every other field is one value, so that a script can set or count it.
+A large region of interest has a field of its own, which lists of jobs leave out; `fixed` has the rectangle around it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from gigamask.errors import InvalidOption
 from gigamask.image_info import ReadOptions
 from gigamask.job import Job
+from gigamask.roi import abridged
 from gigamask.store import Store
 
 log = logging.getLogger(__name__)
@@ -26,23 +28,37 @@ _PLAIN = ("state", "stage", "started_at", "segment_started_at", "finished_at", "
 _JSON = ("image", "error", "selection")
 _COUNTERS = {"total": "regions_total", "done": "regions_done", "skipped": "regions_skipped"}
 _AREA = "area:"
+ROI = "roi"
+
+
+def abridge(job: Job) -> Job:
+    """As clients and lists are told of it: with a region of interest that is no larger than they need."""
+    roi = job.options.roi
+    if roi is None or (told := abridged(roi)) is roi:
+        return job
+    return job.model_copy(update={"options": job.options.model_copy(update={"roi": told})})
 
 
 def to_hash(job: Job) -> dict[str, str | int]:
-    whole = job.model_dump(mode="json")
+    told = abridge(job)
+    whole = told.model_dump(mode="json")
     fields: dict[str, str | int] = {
-        "fixed": job.model_dump_json(include=_FIXED),
+        "fixed": told.model_dump_json(include=_FIXED),
         "version": 0,
         "next": job.regions_total,
     }
     fields |= {name: str(whole[name]) for name in _PLAIN if whole[name] is not None}
     fields |= {name: json.dumps(whole[name]) for name in _JSON if whole[name] is not None}
     fields |= {field: whole[name] for field, name in _COUNTERS.items()}
+    if job.options.roi is not None and told is not job:
+        fields[ROI] = job.options.roi.model_dump_json()
     return fields | {f"{_AREA}{label}": pixels for label, pixels in job.areas_px.items()}
 
 
 def from_hash(fields: Mapping[str, str]) -> Job:
     values = json.loads(fields["fixed"])
+    if ROI in fields:
+        values["options"]["roi"] = json.loads(fields[ROI])
     values |= {name: fields[name] for name in _PLAIN if name in fields}
     values |= {name: json.loads(fields[name]) for name in _JSON if name in fields}
     values |= {name: fields[field] for field, name in _COUNTERS.items()}

@@ -72,11 +72,23 @@ redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
 
-# KEYS jobs. ARGV first, last, prefix of a job's key. -> each job's hash, flat, the newest first.
+# KEYS jobs. ARGV first, last, prefix of a job's key, a field to leave out. -> each job's hash, flat, the newest first.
 LIST = """
+local function without(key, field)
+  local flat = {}
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    if name ~= field then
+      flat[#flat + 1] = name
+      flat[#flat + 1] = redis.call('HGET', key, name)
+    end
+  end
+  return flat
+end
 local found = {}
 for _, job in ipairs(redis.call('ZREVRANGE', KEYS[1], ARGV[1], ARGV[2])) do
-  found[#found + 1] = redis.call('HGETALL', ARGV[3] .. job)
+  local key = ARGV[3] .. job
+  local whole = redis.call('HEXISTS', key, ARGV[4]) == 0
+  found[#found + 1] = whole and redis.call('HGETALL', key) or without(key, ARGV[4])
 end
 return found
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 
 import pytest
@@ -15,8 +16,10 @@ from gigamask.queue import keys
 from gigamask.queue.connection import Connection
 from gigamask.queue.job_store import JobStore
 from gigamask.queue.record import from_hash, read_record, to_hash
+from gigamask.roi import parse_roi
 from gigamask.settings import Settings
 from gigamask.store import Store, new_id
+from service.schemas import view_job
 
 INFO = ImageInfo(height=5000, width=3000, channels=3, format="png", pixel_size=(0.5, 0.5), unit="micrometer")
 
@@ -310,3 +313,21 @@ def test_records_from_before_there_were_choices_are_read(jobs: JobStore, setting
     assert jobs.get(job.id) == job
     jobs._connection.call("DEL", keys.job(job.id))
     assert jobs.get(job.id) == job
+
+
+def test_a_list_of_jobs_holds_no_large_region_of_interest(jobs: JobStore, connection: Connection) -> None:
+    ring = [[5000 + 400 * math.cos(k / 16), 6000 + 300 * math.sin(k / 16)] for k in range(100)]
+    large, small = (parse_roi({"type": "Polygon", "coordinates": [part]}) for part in (ring, ring[:50]))
+    chosen = [jobs.submit(new_id(), "a.tif", "earth", JobOptions(roi=roi, min_object_px=7)) for roi in (small, large)]
+    assert [jobs.get(job.id) for job in chosen] == chosen
+    told_large, told_small = jobs.list()
+    assert told_small == chosen[0]
+    assert told_large.options.min_object_px == 7
+    assert told_large.options.roi is not None
+    assert told_large.options.roi.geometry.bounds == large.geometry.bounds
+    assert len(told_large.model_dump_json()) < 1000
+    assert view_job(chosen[1], None, "").options == told_large.options
+    jobs.start(chosen[1].id)
+    connection.call("FLUSHALL")
+    jobs.restore()
+    assert jobs.get(chosen[1].id).options.roi == large
