@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from model.adoption.wiring import Wiring
 
 LEAST_AGREEMENT = 0.999
 _LARGEST_BYTES = 1 << 30
+_BROKEN = (OSError, ValueError, LookupError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile, zlib.error)
 _APART = 1e-3  # absolute and relative, as BioImage.IO's own tests
 _MOST_APART = 1e-3  # share of the elements that may be further apart
 
@@ -39,14 +42,22 @@ def check_folder(folder: Path) -> Checkup:
         raise BadModel(f"the folder {folder.name!r} holds the model {manifest.name!r}: rename one of them")
     if "test_vector" not in manifest.files:
         return Checkup(manifest.name, files, None)
-    with np.load(checked_file(folder, manifest, "test_vector"), allow_pickle=False) as vector:
-        picture, labels = vector["picture"], vector["labels"]
+    picture, labels = _read_vector(checked_file(folder, manifest, "test_vector"))
     same = float((predict_picture(folder, picture) == labels).mean())
     if same < LEAST_AGREEMENT:
         raise BadModel(
             f"{manifest.name} gives {same:.3%} of the recorded labels here, expected {LEAST_AGREEMENT:.1%} or more"
         )
     return Checkup(manifest.name, files, same)
+
+
+def _read_vector(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The picture and its labels. Raises BadModel."""
+    try:
+        with np.load(path, allow_pickle=False) as vector:
+            return vector["picture"], vector["labels"]
+    except _BROKEN as exc:
+        raise BadModel(f"{path.name} is no test vector: {exc}") from exc
 
 
 def accept_sample(model: onnx.ModelProto, wiring: Wiring, sample: Sample) -> float:
@@ -79,7 +90,8 @@ def _read(path: Path) -> NDArray[np.float64]:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise BadModel(f"{path.name} has more than {_LARGEST_BYTES:,} bytes")
-        found: NDArray[np.float64] = np.load(path, allow_pickle=False).astype(np.float64)
-    except (OSError, ValueError, AttributeError) as exc:
+        with path.open("rb") as stream:
+            found: NDArray[np.float64] = np.lib.format.read_array(stream, allow_pickle=False).astype(np.float64)
+    except _BROKEN as exc:  # MemoryError: a head that tells of terabytes
         raise BadModel(f"{path.name} is no plain .npy array: {exc}") from exc
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -90,10 +91,20 @@ def write_folder(study: Study, name: str, origin: Origin, root: Path, *, overwri
         fresh.mkdir()
         fresh.chmod(0o755)
         _fill(study, name, origin, fresh)
-        if target.exists():
-            target.rename(stage / "replaced")
-        fresh.rename(target)
+        _replace(target, fresh, stage / "replaced")
     return target
+
+
+def _replace(target: Path, fresh: Path, grave: Path) -> None:
+    """Where the new one cannot take its place, the old one stays. Raises Conflict."""
+    if target.exists():
+        target.rename(grave)
+    try:
+        fresh.rename(target)
+    except OSError as exc:
+        if grave.exists() and not target.exists():
+            grave.rename(target)
+        raise Conflict(f"{target} was put there by somebody else meanwhile, or cannot be: {exc.strerror}") from exc
 
 
 @contextmanager
@@ -107,7 +118,8 @@ def _beside(root: Path) -> Iterator[Path]:
     try:
         yield stage
     except OSError as exc:
-        raise InsufficientStorage(f"{root} cannot be written: {exc.strerror}") from exc
+        kind = InvalidOption if isinstance(exc, PermissionError) or exc.errno == errno.EROFS else InsufficientStorage
+        raise kind(f"{root} cannot be written: {exc.strerror}") from exc
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

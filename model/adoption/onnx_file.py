@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import onnx
@@ -37,6 +38,8 @@ def to_standard(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if model.functions:
         model = inliner.inline_local_functions(model)
     _require_known_operators(model, name)
+    if any(map(uses_external_data, _tensors(model.graph))):
+        raise BadModel(f"{name} keeps weights in other files in a way that is not known here: export them inside")
     try:
         checker.check_model(model)
     except checker.ValidationError as exc:
@@ -78,9 +81,12 @@ def tensor_file(tensor: onnx.TensorProto) -> str:
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
+    yield from chain.from_iterable((sparse.values, sparse.indices) for sparse in graph.sparse_initializer)
     for node in _nodes(graph, deep=False):
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
             for body in (attribute.g, *attribute.graphs):
                 if body.node or body.initializer:
                     yield from _tensors(body)

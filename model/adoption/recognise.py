@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,16 @@ def find_source(path: Path) -> tuple[Path, Description]:
         return path, Description()
     for recognises, describe in _FORMS:
         if recognises(path):
-            return describe(path)
+            return _described(describe, path)
     raise BadModel(f"{path} describes no model: expected {_KNOWN}, or give the .onnx file itself")
+
+
+def _described(describe: Callable[[Path], tuple[Path, Description]], folder: Path) -> tuple[Path, Description]:
+    """Steps and transforms have arguments of any kind; what cannot be read of them is told. Raises BadModel."""
+    try:
+        return describe(folder)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as exc:
+        raise BadModel(f"{folder.name} describes its model in a way that is not known here: {exc!r}") from exc
 
 
 def read_graph(path: Path, told: Description) -> onnx.ModelProto:

@@ -27,14 +27,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Plain values alone; a tag that would make an object is an error. Raises BadModel."""
     import yaml
 
+    text = _text(path)
     try:
-        told = _mapping(yaml.safe_load(_text(path)), path)
+        _require_no_merging(text)
+        told = _mapping(yaml.safe_load(text), path)
         unfolded = _unfolded(told, {})
-    except (yaml.YAMLError, RecursionError) as exc:
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:  # ValueError: a 13th month, a number of 5,000 digits
         raise BadModel(f"{path.name} is not plain YAML: {exc}") from exc
     if unfolded > _MOST_VALUES:
         raise BadModel(f"{path.name} unfolds to {unfolded:,} values, expected at most {_MOST_VALUES:,}")
     return told
+
+
+def _require_no_merging(text: str) -> None:
+    """Merge keys are unfolded while they are read: a few lines of them are gigabytes before anybody can count."""
+    import yaml
+
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.ScalarEvent) and (event.value == "<<" or event.tag == "tag:yaml.org,2002:merge"):
+            raise yaml.YAMLError("merge keys (<<) are not read")
 
 
 def _unfolded(value: Any, known: dict[int, int]) -> int:

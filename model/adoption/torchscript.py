@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import logging
+import lzma
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,7 @@ def require_torchscript(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             _require_program(archive, path.name)
             _require_tame(archive, path.name)
-    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, RuntimeError) as exc:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError) as exc:
         raise BadModel(f"{path.name} is a broken archive: {exc}") from exc
 
 

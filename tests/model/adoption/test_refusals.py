@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import zipfile
@@ -218,6 +219,39 @@ def test_weights_through_a_link_are_not_read(tmp_path: Path) -> None:
         proposed(path)
 
 
+def test_weights_of_sparse_tensors_in_other_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither onnx nor we take them in; ONNX Runtime would look for them where the process happens to be."""
+    monkeypatch.chdir(tmp_path)
+    np.ones(1, np.float32).tofile("secret.bin")
+    values = TensorProto(name="c", data_type=FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value="secret.bin")
+    model = onnx.load(red_graph(tmp_path / "a.onnx"))
+    sparse = onnx.SparseTensorProto(
+        values=values, indices=numpy_helper.from_array(np.zeros(1, np.int64), "i"), dims=[1]
+    )
+    model.graph.sparse_initializer.append(sparse)
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BadModel, match="keeps weights in"):
+        proposed(tmp_path / "a.onnx")
+
+
+def test_an_existing_model_stays_where_another_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment between the two renames."""
+    folder = adopted(red_graph(tmp_path / "a.onnx"), tmp_path / "models")
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path.parent.name.startswith(".adopting-") and path.name == "mine":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(Conflict, match="Input/output error"):
+        proposed(tmp_path / "a.onnx", version="2").write(tmp_path / "models", overwrite=True)
+    assert b'"version": "1"' in (folder / "model.json").read_bytes()
+    assert [p.name for p in (tmp_path / "models").iterdir()] == ["mine"]
+
+
 def test_an_existing_model_stays_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
     graph = red_graph(tmp_path / "a.onnx")
     folder = adopted(graph, tmp_path / "models")
@@ -269,4 +303,17 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread(tmp_path: Path) 
     content[place + 24 : place + 28] = (3_000_000_000).to_bytes(4, "little")  # the size that the directory claims
     path.write_bytes(content)
     with pytest.raises(GigamaskError, match="unpacks to more than"):
+        propose(path, TOLD)
+
+
+def test_an_archive_whose_program_cannot_be_unpacked_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/constants.pkl", b"")
+        archive.writestr("model/code/a.py", "pass\n" * 500)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"model/code/a.py") + len("model/code/a.py")
+    content[place : place + 6] = b"\xff" * 6
+    path.write_bytes(content)
+    with pytest.raises(BadModel, match="is a broken archive"):
         propose(path, TOLD)

@@ -76,6 +76,14 @@ def test_a_transform_that_is_not_known_is_refused(tmp_path: Path) -> None:
         propose(folder, LICENCE)
 
 
+@pytest.mark.parametrize("step", [{"name": "Normalize"}, {"name": "Normalize", "arguments": {"mean": 3, "std": [1]}},
+                                  {"name": "Resize", "arguments": {"size": []}}], ids=str)  # fmt: skip
+def test_a_transform_with_arguments_that_are_none_is_refused(step: dict[str, Any], tmp_path: Path) -> None:
+    folder = wsinfer(tmp_path / "wsinfer", nn.Conv2d(3, 2, 1), transform=[step])
+    with pytest.raises(BadModel, match="in a way that is not known here"):
+        propose(folder, LICENCE)
+
+
 # BioImage.IO
 
 GIVEN = picture((SIDE, SIDE)).transpose(2, 0, 1)[None].astype(np.float32)
@@ -277,9 +285,23 @@ def test_a_description_that_does_not_do_is_refused_with_the_reason(what: str, tm
         with_classes(rdf_04(tmp_path / "package", **changed))
 
 
+def terabytes() -> bytes:
+    """A small file that says that it holds many numbers."""
+    head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+
+
 def test_test_tensors_with_pickles_in_them_are_not_opened(tmp_path: Path) -> None:
     folder = rdf_04(tmp_path / "package")
     np.save(folder / "given.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(BadModel, match=r"given\.npy is no plain \.npy array"):
+        with_classes(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", terabytes()], ids=["empty", "no zip", "terabytes"])
+def test_test_tensors_that_are_none_are_refused(content: bytes, tmp_path: Path) -> None:
+    folder = rdf_04(tmp_path / "package")
+    (folder / "given.npy").write_bytes(content)
     with pytest.raises(BadModel, match=r"given\.npy is no plain \.npy array"):
         with_classes(folder)
 
@@ -293,9 +315,10 @@ def test_yaml_makes_no_objects_and_does_not_unfold(tmp_path: Path) -> None:
     path.write_text("\n".join(lines))
     with pytest.raises(BadModel, match="unfolds to"):
         read_yaml(path)
-    path.write_text("a: &a [*a]\n")
-    with pytest.raises(BadModel, match="not plain YAML"):
-        read_yaml(path)
+    for text in ("a: &a [*a]\n", "a: 2001-13-45\n", f"a: {'9' * 5000}\n", "a: &a {x: 1}\nb: {<<: [*a, *a]}\n"):
+        path.write_text(text)
+        with pytest.raises(BadModel, match="not plain YAML"):
+            read_yaml(path)
 
 
 # MONAI
