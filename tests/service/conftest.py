@@ -157,8 +157,11 @@ def serving(settings: Settings, wrap: tuple[str, ...] = (), shutdown_s: int = 1,
             server = (parent.children(recursive=True) or [parent])[-1] if wrap else parent
             yield Served(line.split()[-1], Store(settings.store), server)
         finally:
-            process.terminate()
+            inside = psutil.Process(process.pid).children(recursive=True) if wrap else []
+            for each in (*inside, process):  # a wrapper passes no signal on
+                each.terminate()
             process.wait(30)
+            psutil.wait_procs(inside, 30)
 
 
 @pytest.fixture
