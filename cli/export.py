@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -135,7 +136,9 @@ def fetch_files(
     query = chosen.query()
     with _client(server) as client:
         job = client.job(job_id)
-        base = f"{Path(job.file_name).stem}-{job.model}"
+        base = f"{Path(job.file_name).stem}-{job.model}".replace(
+            "/", "_"
+        )  # whatever a service says, it stays in the folder
 
         def fetch(entry: Format, target: Path, tell: Callable[[float], None]) -> None:
             client.download(job_id, entry.name, target, _by_bytes(tell), **query)
@@ -155,9 +158,9 @@ def _write_all(
     write: Callable[[Format, Path, Callable[[float], None]], None],
 ) -> list[Written]:
     """One after another, each with its bar. What is there is whole, since files appear by a rename."""
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
-    with _bars() as bars:
+    with _told_disk(folder), _bars() as bars:
+        folder.mkdir(parents=True, exist_ok=True)
         for entry in entries:
             target = folder / name(entry)
             task = bars.add_task(entry.short, total=1.0)
@@ -167,6 +170,19 @@ def _write_all(
             bars.update(task, completed=1.0)
             written.append(Written(entry.short, str(target), kept))
     return written
+
+
+@contextmanager
+def _told_disk(folder: Path) -> Iterator[None]:
+    """A folder that cannot be written is no traceback."""
+    from gigamask.store import disk_is_full, tells_of_full_disk
+
+    try:
+        yield
+    except OSError as exc:
+        if tells_of_full_disk(exc):
+            raise disk_is_full(exc) from exc
+        raise InvalidOption(f"{exc.filename or folder}: {exc.strerror}") from exc
 
 
 def _show(bars: Progress, task: TaskID, fraction: float) -> None:

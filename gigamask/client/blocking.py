@@ -219,7 +219,7 @@ class Hands:
         """-> what became of it; Broken is returned, not raised."""
         try:
             return self._act(effect)
-        except httpx.TransportError as exc:
+        except httpx.RequestError as exc:  # also redirects without end, and what cannot be decompressed
             self.shut()
             return Broken(f"{self._http.base_url}: {exc or type(exc).__name__}")
 

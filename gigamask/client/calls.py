@@ -25,20 +25,20 @@ def list_jobs(limit: int) -> Operation[list[Job]]:
     found: list[Job] = []
     path: str | None = f"/jobs?limit={min(limit, PAGE)}"
     while path and len(found) < limit:
-        page = (yield from _ask("GET", path)).json()
-        found += map(read_job, page["jobs"])
-        path = f"/jobs?{urlsplit(page['next']).query}" if page["next"] else None
+        page = yield from _ask("GET", path)
+        found += map(read_job, page.member("jobs"))
+        following = page.member("next")
+        path = f"/jobs?{urlsplit(following).query}" if following else None
     return found[:limit]
 
 
 def list_models() -> Operation[list[Model]]:
-    return [read_model(told) for told in (yield from _ask("GET", "/models")).json()["models"]]
+    return [read_model(told) for told in (yield from _ask("GET", "/models")).member("models")]
 
 
 def list_files(job_id: str) -> Operation[list[File]]:
-    return [
-        read_file(told) for told in (yield from _ask("GET", f"/jobs/{quote(job_id, safe='')}/files")).json()["files"]
-    ]
+    answer = yield from _ask("GET", f"/jobs/{quote(job_id, safe='')}/files")
+    return [read_file(told) for told in answer.member("files")]
 
 
 def submit_image(image_id: str, asked: dict[str, Any]) -> Operation[Job]:

@@ -75,8 +75,9 @@ def _fetch_some(download: Download, patience: Patience) -> Operation[bool]:
     if answer.status >= 400:
         yield from _refused(answer)
     start, total = _span(answer)
-    if start != have:
-        start = 0
+    if start not in (0, have):
+        yield Shut()
+        raise Broken(f"{download.path}: bytes from {have:,} on were asked for, and answered from {start:,} on")
     return (yield from _receive(download, answer, start, total, patience))
 
 

@@ -64,13 +64,26 @@ class Answer:
         except ValueError as exc:
             raise Refused("bad_answer", f"answered {self.status} with something that is no JSON", self.status) from exc
 
+    def member(self, name: str) -> Any:
+        """Of its JSON object. Raises Refused where there is none: see `json`."""
+        told = self.json()
+        if not isinstance(told, dict) or name not in told:
+            raise Refused("bad_answer", f"answered {self.status} without {name!r}: is it a Gigamask?", self.status)
+        return told[name]
+
+    def header(self, name: str) -> str:
+        """Raises Refused where there is none."""
+        if name not in self.headers:
+            raise Refused("bad_answer", f"answered {self.status} without {name!r}: is it a Gigamask?", self.status)
+        return self.headers[name]
+
 
 class Broken(Exception):
     """The connection could not be made, or did not last. Kept inside the client. failure: what to tell of it."""
 
     def __init__(self, reason: str, failure: GigamaskError | None = None) -> None:
         super().__init__(reason)
-        self.failure = failure or Unreachable(f"{reason}. Is `gigamask up` running?")
+        self.failure = failure or Unreachable(f"{reason.rstrip('.')}. Is `gigamask up` running?")
 
 
 @dataclass(frozen=True, slots=True)

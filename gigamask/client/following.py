@@ -6,7 +6,6 @@ shows that the service lives. `Last-Event-ID` says what was heard last.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,7 +104,7 @@ def _listen(job_id: str, parser: EventParser, patience: Patience) -> Operation[t
         while piece := (yield Read()):
             for event in parser.feed(piece):
                 if event.name == "job":
-                    job, heard = read_job(json.loads(event.data)), heard + 1
+                    job, heard = read_job(Answer(200, {}, event.data.encode()).json()), heard + 1
                     patience.renew()
                     yield Tell(job)
                     if job.final:

@@ -58,7 +58,7 @@ class HttpStore(Store):
         for pause_s in (*PAUSES_S, None):
             try:
                 answer = self._http.get(f"{self._url}/{key}", headers=headers)
-            except httpx.TransportError as exc:
+            except httpx.RequestError as exc:
                 if pause_s is None:
                     raise Unreachable(f"{self._url}/{key}: {exc}") from exc
             else:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from gigamask.client.effects import Answer, Request
-from gigamask.client.errors import Refused
+from gigamask.client.errors import Refused, Unreachable
 from gigamask.client.views import Job
 
 LOCAL_SERVER = "http://127.0.0.1:8000"
@@ -20,6 +20,11 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 def http_options(server: str, headers: Mapping[str, str] | None) -> dict[str, Any]:
+    """Raises Unreachable for what is no URL."""
+    try:
+        httpx.URL(server)
+    except httpx.InvalidURL as exc:
+        raise Unreachable(f"{server!r} is no URL of a service: {exc}") from exc
     limits = httpx.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=5)
     timeout = httpx.Timeout(60.0, connect=CONNECT_TIMEOUT_S)
     told = {"User-Agent": "gigamask-client"} | dict(headers or {})

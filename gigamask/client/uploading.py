@@ -70,14 +70,25 @@ def _segment(body: dict[str, Any]) -> Request:
 
 
 def _submit_image(image_id: str, asked: dict[str, Any], outgoing: Outgoing, patience: Patience) -> Operation[Job]:
-    """The upload is an image: either an answer was lost, whose job is there, or the queue did not take the job."""
-    listed = accepted((yield from send_patiently(Request("GET", "/jobs", params={"limit": "200"}), patience)))
-    for told in listed.json()["jobs"]:
-        if told["image_id"] == image_id and told["model"] == asked["model"]:
-            outgoing.memory.forget()
-            return read_job(told)
-    answer = yield from send_patiently(_segment({"image": image_id} | asked), patience)
-    return _taken(accepted(answer), outgoing)
+    """The upload is an image: either an answer was lost, whose job is there, or the queue did not take the job.
+
+    Looked up before each attempt, so that this question's own lost answer makes no second job either.
+    """
+    while True:
+        listed = accepted((yield from send_patiently(Request("GET", "/jobs", params={"limit": "200"}), patience)))
+        for job in map(read_job, listed.member("jobs")):
+            if (job.image_id, job.model) == (image_id, asked["model"]):
+                outgoing.memory.forget()
+                return job
+        try:
+            answer: Answer = yield Send(_segment({"image": image_id} | asked))
+        except Broken as exc:
+            failure = exc.failure
+        else:
+            if answer.status not in PASSING:
+                return _taken(accepted(answer), outgoing)
+            failure = refusal(answer)
+        yield Sleep(patience.pause_s(failure))
 
 
 def _create(outgoing: Outgoing, patience: Patience) -> Operation[str]:
@@ -85,7 +96,7 @@ def _create(outgoing: Outgoing, patience: Patience) -> Operation[str]:
     name = base64.b64encode(outgoing.file.path.name.encode()).decode()
     headers = TUS | {"Upload-Length": str(outgoing.file.size), "Upload-Metadata": f"filename {name}"}
     answer = accepted((yield from send_patiently(Request("POST", "/uploads", headers), patience)))
-    upload_id = answer.headers["location"].rstrip("/").rsplit("/", 1)[1]
+    upload_id = answer.header("location").rstrip("/").rsplit("/", 1)[1]
     outgoing.memory.keep(upload_id)
     return upload_id
 
@@ -101,13 +112,18 @@ def _give_up(outgoing: Outgoing, upload_id: str) -> Operation[None]:
 
 def _send_pieces(outgoing: Outgoing, upload_id: str, offset: int, patience: Patience) -> Operation[None]:
     while offset < outgoing.file.size:
-        if FileIdentity.of(outgoing.file.path) != outgoing.file:
-            raise FileChanged(f"{outgoing.file.path} was changed while it was sent")
+        _require_unchanged(outgoing.file)
         outgoing.progress(offset, outgoing.file.size)
         before, offset = offset, (yield from _send_piece(outgoing, upload_id, offset, patience))
         if offset > before:
             patience.renew()
+    _require_unchanged(outgoing.file)
     outgoing.progress(offset, outgoing.file.size)
+
+
+def _require_unchanged(file: FileIdentity) -> None:
+    if FileIdentity.of(file.path) != file:
+        raise FileChanged(f"{file.path} was changed while it was sent")
 
 
 def _send_piece(outgoing: Outgoing, upload_id: str, offset: int, patience: Patience) -> Operation[int]:
@@ -118,13 +134,20 @@ def _send_piece(outgoing: Outgoing, upload_id: str, offset: int, patience: Patie
         failure = exc.failure
     else:
         if answer.status < 400:
-            return int(answer.headers["upload-offset"])
+            return _offset(answer)
         failure = refusal(answer)
         if answer.status not in {*PASSING, 409}:
             raise failure
     yield Sleep(patience.pause_s(failure))
     asked = Request("HEAD", f"/uploads/{upload_id}", TUS)
-    return int(accepted((yield from send_patiently(asked, patience))).headers["upload-offset"])
+    return _offset(accepted((yield from send_patiently(asked, patience))))
+
+
+def _offset(answer: Answer) -> int:
+    text = answer.header("upload-offset")
+    if not (text.isascii() and text.isdigit()):
+        raise Refused("bad_answer", f"an offset is a number of bytes, not {text[:40]!r}", answer.status)
+    return int(text)
 
 
 def _patch(outgoing: Outgoing, upload_id: str, offset: int) -> Request:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from gigamask.client.errors import Refused
 
 FINAL = ("succeeded", "failed", "cancelled")
 
@@ -109,6 +112,16 @@ class File:
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
 
+@contextmanager
+def understood() -> Iterator[None]:
+    """Raises Refused where an answer is not what a Gigamask tells."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise Refused("bad_answer", f"answered with something that no Gigamask tells ({exc})", 200) from exc
+
+
+@understood()
 def read_job(told: Json) -> Job:
     plain = _known(Job, told, without=("regions", "areas", "error", "raw"))
     times = {name: _time(told.get(name)) for name in ("created_at", "started_at", "finished_at")}
@@ -120,10 +133,12 @@ def read_job(told: Json) -> Job:
     return Job(**(plain | times | parts | {"raw": told}))
 
 
+@understood()
 def read_model(told: Json) -> Model:
     return Model(**_known(Model, told, without=("raw",)), raw=told)
 
 
+@understood()
 def read_file(told: Json) -> File:
     return File(**_known(File, told, without=("raw",)), raw=told)
 

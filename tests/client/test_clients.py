@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,28 @@ def test_a_service_that_is_not_there_is_told_at_once(build: Build, image: Path) 
         with pytest.raises(Unreachable, match="gigamask up"):
             call()
     assert time.monotonic() - began < 3
+
+
+def test_what_is_no_url_is_told(build: Build) -> None:
+    with pytest.raises(Unreachable, match="no URL of a service"):
+        build("http://127.0.0.1:bad")
+
+
+def test_a_service_that_leads_in_circles_is_told(build: Build) -> None:
+    class Circle(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Circle) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(Unreachable, match="redirects"):
+            build(f"http://127.0.0.1:{server.server_port}").jobs()
+        server.shutdown()
 
 
 def test_the_memory_of_a_client_does_not_grow_with_the_file(served: Served, tmp_path: Path) -> None:

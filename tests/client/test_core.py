@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gigamask.client import Refused, Unreachable
+from gigamask.client import FileChanged, Refused, Unreachable
 from gigamask.client.downloading import Download, fetch_file
 from gigamask.client.effects import (
     Answer,
@@ -186,6 +186,32 @@ def test_an_upload_that_became_an_image_without_a_job_is_submitted_as_one(outgoi
     assert played.result.id == "j"
 
 
+def test_the_lost_answer_of_that_makes_no_second_job_either(outgoing: Outgoing) -> None:
+    used, none = problem(409, "upload_used", image="u"), told(200, {"jobs": [], "next": None})
+    listed = told(200, {"jobs": [JOB], "next": None})
+    played = submit(outgoing, CREATED, UNFINISHED, patched(10), Broken("cut"), used, none, Broken("cut"), listed)
+    assert played.asked[-3:] == ["GET /jobs", "POST /segment", "GET /jobs"]
+    assert played.result.id == "j"
+
+
+def test_a_file_that_changes_with_its_last_piece_is_not_submitted(outgoing: Outgoing) -> None:
+    def outcomes() -> Iterator[Any]:
+        yield from (CREATED, UNFINISHED, patched(6))
+        outgoing.file.path.write_bytes(b"012345____, and more")
+        yield from (patched(10), told(202, JOB))
+
+    asked = {"model": "land", "options": {}}
+    with pytest.raises(FileChanged):
+        Played(submit_file(outgoing, asked, Patience(100)), outcomes())
+
+
+@pytest.mark.parametrize("answers", [[told(200, {})], [CREATED, told(202, {})], [CREATED, UNFINISHED, told(204)]])
+def test_who_is_no_gigamask_is_told_so(outgoing: Outgoing, answers: list[Answer]) -> None:
+    with pytest.raises(Refused) as refused:
+        submit(outgoing, *answers)
+    assert refused.value.code == "bad_answer"
+
+
 def test_two_that_send_the_same_file_have_an_upload_each(outgoing: Outgoing, tmp_path: Path) -> None:
     with memory_of(outgoing.file, "s", tmp_path) as first, memory_of(outgoing.file, "s", tmp_path) as second:
         first.keep("u1")
@@ -266,6 +292,12 @@ def test_a_download_goes_on_unless_the_file_is_another(tmp_path: Path, second: l
 
 def test_a_download_that_ends_early_is_not_taken_for_whole(tmp_path: Path) -> None:
     download(tmp_path / "f", [sent(200, '"a"'), b"abcd", b"", sent(206, '"a"', "bytes 4-5/6", 2), b"ef", b""])
+    assert (tmp_path / "f").read_bytes() == b"abcdef"
+
+
+def test_bytes_that_nobody_asked_for_are_not_taken(tmp_path: Path) -> None:
+    other, right = sent(206, '"a"', "bytes 3-5/6", 3), sent(206, '"a"', "bytes 2-5/6", 4)
+    download(tmp_path / "f", [sent(200, '"a"'), b"ab", Broken("cut"), other, right, b"cdef", b""])
     assert (tmp_path / "f").read_bytes() == b"abcdef"
 
 
