@@ -318,6 +318,27 @@ def test_local_and_queued_jobs_give_the_same_bytes(
     assert [name for name in parts if queued[name] != local[name]] == []
 
 
+def test_a_job_that_is_cancelled_while_small_objects_are_taken_away_leaves_nothing(
+    jobs: JobStore, settings: Settings, store: Store, image_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs.submit(image_id, "slide.tif", "scored", options())
+    run_worker(Stage.INGEST, settings, burst=True)
+    run_worker(Stage.SEGMENT, settings, burst=True)
+    sieved: list[Box] = []
+
+    def cancel_meanwhile(labels: Pixels, min_object_px: int, core: Box) -> Pixels:
+        if not sieved:
+            jobs.cancel(job.id)
+        sieved.append(core)
+        return sieve(labels, min_object_px, core)
+
+    monkeypatch.setattr(sieving, "sieve", cancel_meanwhile)
+    run_worker(Stage.ASSEMBLE, settings, burst=True)
+    assert len(sieved) == 1
+    assert jobs.get(job.id).state is State.CANCELLED
+    assert [path.name for path in store.job(job.id).iterdir()] == ["job.json"]
+
+
 def test_a_record_outlives_redis_with_its_choices(
     jobs: JobStore, settings: Settings, store: Store, image_id: str
 ) -> None:
