@@ -328,6 +328,7 @@ def test_an_ingest_that_is_told_to_stop_is_put_back_at_once_and_counts_as_not_tr
     assert worker.returncode == 0, said
     assert [path.name for path in store.image(image_id).iterdir()] == ["source"]
     assert jobs.get(job.id).stage is Stage.INGEST
+    tifffile.imwrite(store.image_source(image_id), rows[:512, :512])  # soon read, this time
     tried: list[int] = []
     claim = WorkStream.claim
 
