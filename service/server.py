@@ -14,6 +14,7 @@ from collections.abc import Callable
 import uvicorn
 
 from gigamask.manifest import ModelShelf
+from gigamask.processes import give_back_freed_memory
 from gigamask.queue.job_store import open_jobs
 from gigamask.settings import Settings
 from gigamask.store import Store
@@ -84,6 +85,7 @@ def build_config(settings: Settings, shutdown_s: int = SHUTDOWN_S) -> uvicorn.Co
 
 def run(settings: Settings, on_ready: Callable[[str], None] = say_url, shutdown_s: int = SHUTDOWN_S) -> None:
     """Serve until SIGTERM or SIGINT; what is under way then has `shutdown_s` seconds to end."""
+    give_back_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     store = Store(settings.store.absolute())
     remove_stale_uploads(store, STALE_UPLOAD_S)

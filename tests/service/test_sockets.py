@@ -146,6 +146,21 @@ def test_memory_does_not_grow_with_the_upload(served: Served) -> None:
     assert peaks[1] < 150 * MIB
 
 
+def test_memory_does_not_grow_with_readers_that_are_slow(served: Served, jobs: JobStore, store: Store) -> None:
+    job = publish_job(jobs, store)
+    large = store.mask_zarr(job.id) / "large"
+    large.write_bytes(bytes(20 * MIB))
+    httpx.get(f"{served.url}/jobs/{job.id}/mask.zarr/large")
+    before = served.process.memory_info().rss
+    with contextlib.ExitStack() as links:
+        for _ in range(40):
+            link = links.enter_context(connected(served))
+            link.sendall(b"GET /jobs/%s/mask.zarr/large HTTP/1.1\r\nHost: g\r\n\r\n" % job.id.encode())
+            assert link.recv(12) == b"HTTP/1.1 200"
+        eventually(lambda: httpx.get(f"{served.url}/healthz").status_code == 200)
+        assert served.process.memory_info().rss - before < 60 * MIB
+
+
 def peak_rss(process: psutil.Process) -> int:
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
