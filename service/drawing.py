@@ -64,6 +64,11 @@ class Drawing:
         headers["Content-Length"] = str(len(picture.content))
         return Response(b"" if request.method == "HEAD" else picture.content, 200, headers, picture.media_type)
 
+    def close(self) -> None:
+        """What is not begun will not be: else the process would end only when all of it is drawn."""
+        for threads in (self._threads, self._large):
+            threads.shutdown(wait=False, cancel_futures=True)
+
     async def _drawn(self, key: str, draw: Callable[[], Picture], large: bool) -> Picture:
         """One drawing for all who wait; it is finished although one of them goes away."""
         pending = self._pending.get(key)

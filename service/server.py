@@ -21,6 +21,7 @@ from gigamask.store import Store
 from service.app import create_app
 from service.events import close_streams
 from service.resumable import remove_expired_uploads
+from service.tiles import stop_drawing
 from service.uploads import remove_stale_uploads
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -49,6 +50,7 @@ class Server(uvicorn.Server):
         """
         close_streams(self.config.app)
         await super().shutdown(sockets)
+        stop_drawing(self.config.app)
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=CLEAN_UP_S)
 

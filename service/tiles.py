@@ -69,6 +69,10 @@ def tiles_of(request: Request) -> Tiles:
     return tiles
 
 
+def stop_drawing(app: object) -> None:
+    app.state.tiles.drawing.close()  # type: ignore[attr-defined]
+
+
 # -- DZI
 
 

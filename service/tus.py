@@ -38,6 +38,7 @@ EXTENSIONS = "creation,creation-with-upload,creation-defer-length,checksum,termi
 PIECE_TYPE = "application/offset+octet-stream"
 BLOCK_BYTES = 1024**2
 MAX_METADATA_CHARS = 8192
+MAX_DIGITS = 30  # what is beyond any disk is too large (413), and not a mistake in writing
 WATCH_S = 0.5  # how often a writer that waits for its client looks whether a newer request came
 STALL_S = 120.0
 
@@ -131,8 +132,9 @@ async def tell_options(uploads: UploadsDep) -> Response:
 async def create(request: Request, uploads: UploadsDep, root_path: RootPath) -> Response:
     """`Upload-Length` (or `Upload-Defer-Length: 1`), `Upload-Metadata: filename BASE64`; a body is its first piece."""
     length, metadata = read_length(request.headers), request.headers.get("upload-metadata", "")
-    if length is None and request.headers.get("upload-defer-length") != "1":
-        raise BadUpload("expected Upload-Length: BYTES, or Upload-Defer-Length: 1")
+    deferred = request.headers.get("upload-defer-length")
+    if deferred not in (None, "1") or (length is None) == (deferred is None):
+        raise BadUpload("expected either Upload-Length: BYTES or Upload-Defer-Length: 1")
     with_piece, checksum = request.headers.get("content-type") == PIECE_TYPE, read_checksum(request.headers)
     upload = await run_sync(uploads.create, file_name_in(metadata), length, metadata)
     if with_piece:
@@ -286,7 +288,7 @@ def read_number(headers: Headers, name: str) -> int | None:
     text = headers.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
         raise BadUpload(f"{name} is a number of bytes, not {text!r}")
     return int(text)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import tracemalloc
+from functools import partial
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from gigamask.errors import Busy
 from gigamask.geometry import level_shape
@@ -312,6 +313,25 @@ async def test_pictures_that_wait_are_bounded(
     go_on.set()
     assert [answer.status_code for answer in await asyncio.gather(*waiting, same)] == [200] * 4
     assert (await drawing.answer(request, "another", draw, large)).status_code == 200
+
+
+async def test_what_nobody_began_to_draw_does_not_keep_the_process() -> None:
+    """Python ends once every thread has done all that it was given."""
+    drawing, go_on, drawn = Drawing(0, threads=1), threading.Event(), list[int]()
+    request = Request({"type": "http", "method": "GET", "headers": []})
+
+    def draw(number: int) -> Picture:
+        go_on.wait(10)
+        drawn.append(number)
+        return Picture(b"", "image/png")
+
+    asked = [asyncio.create_task(drawing.answer(request, n, partial(draw, n))) for n in range(5)]
+    await asyncio.sleep(0.05)
+    drawing.close()
+    go_on.set()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [isinstance(answer, Response) for answer in found] == [True, False, False, False, False]
+    assert drawn == [0]
 
 
 # -- what makes no sense

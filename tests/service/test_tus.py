@@ -206,6 +206,8 @@ async def test_what_a_creation_is_refused_for(client: httpx.AsyncClient, setting
         ({}, 400),
         ({"Upload-Length": "ten"}, 400),
         ({"Upload-Defer-Length": "2"}, 400),
+        ({"Upload-Length": "1", "Upload-Defer-Length": "1"}, 400),
+        ({"Upload-Length": "9" * 25}, 413),
         ({"Upload-Length": str(settings.max_upload_bytes + 1)}, 413),
         ({"Upload-Length": "1", "Upload-Metadata": "filename ?"}, 400),
         ({"Upload-Length": "1", "Upload-Metadata": "filename " + "A" * 9000}, 400),
