@@ -16,6 +16,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 
 from gigamask.errors import Conflict, NotFound
+from gigamask.job import State
 from gigamask.pyramid.ozx import ozx_stream
 from gigamask.queue.record import read_record
 from service.files import send_file
@@ -82,6 +83,8 @@ def published_mask(job_id: str, parts: Parts) -> Path:
     if root.is_dir():
         return root
     job = parts.jobs.get(job_id)
+    if job.state is State.SUCCEEDED:
+        raise Conflict("the job has succeeded; its result was removed since")
     raise Conflict(f"the job is {job.state}; its mask is there once it has succeeded")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,12 @@ async def test_an_unpublished_mask_is_a_conflict_and_not_absent(
             assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
             assert state in answer.json()["detail"]
         jobs.fail(job.id, Problem(code="bad_image", detail="x"))
+
+
+async def test_a_result_that_was_removed_is_told_so(client: httpx.AsyncClient, job: Job, store: Store) -> None:
+    shutil.rmtree(store.mask_zarr(job.id))
+    answer = await client.get(f"/jobs/{job.id}/mask.zarr/zarr.json")
+    assert (answer.status_code, answer.json()["detail"]) == (409, "the job has succeeded; its result was removed since")
 
 
 async def test_no_job_no_mask(client: httpx.AsyncClient, store: Store) -> None:
