@@ -160,7 +160,7 @@ async def read_file(
     entry = _listed(name)
     if entry.store:
         raise Conflict(f"{name} is no file but a store: open {root_path}/jobs/{job_id}/{name} as Zarr")
-    task = await run_in_threadpool(_task, job_id, entry, query.options(), parts)
+    task = await run_in_threadpool(_task, job_id, entry, query, parts)
     build = await run_in_threadpool(_begin, task, parts, builds)
     if build is not None:
         await _wait(build)
@@ -213,10 +213,10 @@ def _stores(root: Path, here: str) -> Iterator[FileView]:
         yield FileView(name="probabilities.zarr", title=title, media_type=media_type, state="ready", link=link)
 
 
-def _task(job_id: str, entry: Format, options: ExportOptions, parts: Parts) -> Task:
+def _task(job_id: str, entry: Format, query: FileQuery, parts: Parts) -> Task:
     """Raises Conflict where there is no result, or where it cannot be had so; InvalidOption."""
     root = published_mask(job_id, parts)
-    result, options = _result(root), entry.narrow(options)
+    result, options = _result(root), entry.narrow(query.options())
     result.legend.recolored(options.colors)
     if why := entry.offered(result):
         raise Conflict(f"{entry.name} cannot be had of this result: {why}")

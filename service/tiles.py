@@ -43,6 +43,7 @@ PROBLEMS: Answers = {
 PICTURE: Answers = {
     200: {"content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}}, "description": "The picture."},
     304: {"description": "Not changed (If-None-Match)."},
+    503: {"model": ProblemView, "description": "Too many pictures wait to be drawn."},
 }
 DESCRIPTOR: Answers = {200: {"content": {"application/xml": {}}, "description": "The pyramid's size and format."}}
 
