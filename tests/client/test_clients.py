@@ -333,7 +333,7 @@ def test_a_mask_that_is_gone_is_no_empty_mask(served: Served, jobs: JobStore, st
     with Client(served.url) as client:
         mask = client.open_mask(job.id)
         store.mask_zarr(job.id).rename(store.job(job.id) / "elsewhere")
-        with pytest.raises(Refused, match="mask is there once"):
+        with pytest.raises(Refused, match="its result was removed"):
             mask[:10, :10]
 
 
