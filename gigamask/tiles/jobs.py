@@ -64,11 +64,18 @@ class JobViews:
 
     def mask(self, job_id: str) -> View:
         """Raises UnknownJob, or Conflict for a job without a mask (yet)."""
+        try:
+            return self._mask(job_id, self._job)
+        except Conflict:  # of what was so a moment ago: a job goes on while it is looked at
+            return self._mask(job_id, self._look)
+
+    def _mask(self, job_id: str, look: Callable[[str], Job]) -> View:
         published = self._store.mask_zarr(job_id)
         if published.is_dir():
             return self._open(published, "mask", self._open_mask)
-        job = self._job(job_id)
-        root = partial(published)
+        job, root = look(job_id), partial(published)
+        if job.state is State.SUCCEEDED and published.is_dir():
+            return self._open(published, "mask", self._open_mask)
         if job.state is not State.RUNNING or job.image is None or job.region_px is None or not root.is_dir():
             raise Conflict(f"the job is {job.state}; its mask is there once its first regions are begun")
         return self._open(root, "live", lambda root: self._open_live(root, job))
@@ -77,9 +84,13 @@ class JobViews:
         """As it was half a second ago at most: a screenful of tiles asks once."""
         seen = self._seen.get(job_id)
         if seen is None or seen[0] < time.monotonic() - GLANCE_S:
-            seen = time.monotonic(), self._jobs.get(job_id)
-            self._seen.put(job_id, seen)
+            return self._look(job_id)
         return seen[1]
+
+    def _look(self, job_id: str) -> Job:
+        job = self._jobs.get(job_id)
+        self._seen.put(job_id, (time.monotonic(), job))
+        return job
 
     def _open(self, root: Path, kind: str, make: Callable[[Path], View]) -> View:
         key = (root, kind)

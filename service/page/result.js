@@ -8,7 +8,7 @@ import { button, element, progressBar, say, setProgress, setText, showProblem } 
 import { Feed } from "./feed.js";
 import { Legend, lookOf } from "./legend.js";
 import { Pane } from "./pane.js";
-import { formatView } from "./permalink.js";
+import { formatView, parseView } from "./permalink.js";
 import { Probe } from "./probe.js";
 import { progressWords, stateWord } from "./queue.js";
 import { RegionList } from "./regions.js";
@@ -268,7 +268,8 @@ export class Result {
   }
 
   #link() {
-    if (!this.#closed && this.#job) history.replaceState(null, "", formatView(this.view));
+    const stillHere = parseView(location.hash).job === this.#id; // else somebody is on the way out
+    if (!this.#closed && this.#job && stillHere) history.replaceState(null, "", formatView(this.view));
   }
 
   async #copyLink(from) {

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -201,10 +200,10 @@ def test_the_override_gives_the_segment_worker_a_gpu_and_changes_nothing_else(ba
 
 def test_the_override_that_the_documentation_shows_is_accepted(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "deploy.md").read_text()
-    shown = re.search(r"\n((?: {6}.*\n)+)", page)
+    shown = re.search(r"```yaml\n(services:.*?)```", page, re.DOTALL)
     assert shown is not None
     file = tmp_path / "docker-compose.models.yml"
-    file.write_text(textwrap.dedent(shown[1]))
+    file.write_text(shown[1])
     merged = services(BASE, file)
     for name in ("service", "worker-segment"):
         assert merged[name]["environment"]["GIGAMASK_MODELS"] == "/opt/gigamask/models:/models"

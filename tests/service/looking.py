@@ -105,9 +105,11 @@ def run_job(
     labels: np.ndarray | None = None,
     channels: int = 3,
     region_px: int = REGION_PX,
+    job: Job | None = None,
 ) -> Running:
+    """job: one that was submitted before; None = a new one."""
     labels = labels_of() if labels is None else labels
-    job = jobs.submit(new_id(), "a slide.tif", MODEL, JobOptions())
+    job = job or jobs.submit(new_id(), "a slide.tif", MODEL, JobOptions())
     jobs.start(job.id)
     info = write_image(store, job.image_id, pixels_of(labels.shape, channels))
     plan = Plan(labels.shape, 512, 2, region_px)

@@ -401,3 +401,17 @@ async def test_iiif_sizes_are_as_they_were_asked_for(client: httpx.AsyncClient, 
         for fmt in ("jpg", "png", "webp"):
             answer = await client.get(f"/jobs/{job.id}/iiif/image/full/{size}/0/color.{fmt}")
             assert picture(answer).size == expected
+
+
+async def test_a_mask_is_there_as_soon_as_its_job_says_so(
+    client: httpx.AsyncClient, jobs: JobStore, store: Store
+) -> None:
+    """What was seen of the job a moment before does not count against it."""
+    job = jobs.submit(new_id(), "a slide.tif", MODEL, JobOptions())
+    early = await client.get(f"/jobs/{job.id}/mask_files/{LAST}/0_0.png")
+    running = run_job(jobs, store, job=job)
+    begun = await client.get(f"/jobs/{job.id}/mask_files/{LAST}/0_0.png")
+    running.write(range(running.plan.region_count))
+    running.publish()
+    published = await client.get(f"/jobs/{job.id}/mask_files/{LAST}/0_0.png")
+    assert [answer.status_code for answer in (early, begun, published)] == [409, 200, 200]
