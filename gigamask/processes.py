@@ -8,8 +8,9 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 MMAP_THRESHOLD_BYTES = 1 << 20
+TRIM_THRESHOLD_BYTES = 32 << 20  # at 128 KiB, glibc's own, the top of the heap comes and goes with every tile
 PARENT_PID = "GIGAMASK_PARENT_PID"
 
 
@@ -30,7 +31,8 @@ def give_back_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    return bool(mallopt(M_ARENA_MAX, 1)) and bool(mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES))
+    wanted = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: MMAP_THRESHOLD_BYTES, M_TRIM_THRESHOLD: TRIM_THRESHOLD_BYTES}
+    return all(mallopt(name, value) for name, value in wanted.items())
 
 
 def die_with_named_parent() -> None:
