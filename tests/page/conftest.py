@@ -55,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("page")
     threshold_model(folder / "models" / "threshold", tile_px=256)
     with pytest.MonkeyPatch.context() as patch:  # so slow that some regions are seen before others are done
-        patch.setattr(slow_and_broken_models, "CHANNELS", 32)
+        patch.setattr(slow_and_broken_models, "CHANNELS", 128)
         slow_model(folder / "models" / "slow", tile_px=128)
     offset_model(folder / "models" / "offset", tile_px=256)
     broken_model(folder / "models" / "broken", tile_px=256)
@@ -150,7 +150,8 @@ class Watch:
     """What a page complained of, and whom it asked. expected: complaints that a test provokes."""
 
     service: Service
-    expected: list[str] = field(default_factory=lambda: ["willReadFrequently"])  # the tests' own looking
+    # the tests' own looking; and OpenSeadragon's word that a tile came after its class was hidden
+    expected: list[str] = field(default_factory=lambda: ["willReadFrequently", "Ignoring tile .* before reset"])
     complaints: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
