@@ -55,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("page")
     threshold_model(folder / "models" / "threshold", tile_px=256)
     with pytest.MonkeyPatch.context() as patch:  # so slow that some regions are seen before others are done
-        patch.setattr(slow_and_broken_models, "CHANNELS", 128)
+        patch.setattr(slow_and_broken_models, "CHANNELS", 512)
         slow_model(folder / "models" / "slow", tile_px=128)
     offset_model(folder / "models" / "offset", tile_px=256)
     broken_model(folder / "models" / "broken", tile_px=256)
