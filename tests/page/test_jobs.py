@@ -91,13 +91,13 @@ def test_regions_appear_as_they_finish_and_the_stream_tells_of_them(
     expect(page.get_by_role("region", name="Downloads")).to_be_visible()
     seen = settled(page)
     assert seen >= shown[-1]
+    polled = [r for r in watch.requests if re.search(r"/jobs/\w{32}$", r.url)]
+    assert len(polled) <= 4, "the stream was not enough"
     page.reload()
     page.locator(".scale-bar").wait_for(state="visible")
     set_opacity(page, 100)
     near = 0.005 * seen  # a link rounds the view
     until(lambda: abs(bright_count(page) - seen) <= near, f"a fresh look shows other than {seen}")
-    polled = [r for r in watch.requests if re.search(r"/jobs/\w{32}$", r.url)]
-    assert len(polled) <= 4, "the stream was not enough"
 
 
 def test_without_streams_the_queue_moves_by_asking(page: Page, service: Service, mosaic: Picture, watch: Watch) -> None:
